@@ -1,0 +1,112 @@
+"""Every error diskless raises on purpose.
+
+Each class derives from `DisklessError` and from the builtin that callers already catch. A message says what
+happened, where, and what to do next; it never holds a secret (see `redact`).
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "AccessDenied",
+    "BackingUnavailable",
+    "BudgetExceeded",
+    "Cancelled",
+    "CredentialsError",
+    "DescriptorLimit",
+    "DisklessError",
+    "InvalidOption",
+    "InvalidURL",
+    "LoaderDied",
+    "MissingDependency",
+    "MountPathError",
+    "NotFound",
+    "ObjectChanged",
+    "SourceUnavailable",
+    "TransferError",
+]
+
+
+class DisklessError(Exception):
+    """Base of all errors of diskless."""
+
+
+class InvalidURL(DisklessError, ValueError):
+    """The URL cannot be read, or its scheme is not supported."""
+
+
+class InvalidOption(DisklessError, ValueError):
+    """An argument has a value that makes no sense here."""
+
+
+class MountPathError(DisklessError, ValueError):
+    """`at=` names a place where nothing can be mounted."""
+
+
+class NotFound(DisklessError, FileNotFoundError):
+    """No such bucket, object or prefix."""
+
+
+class AccessDenied(DisklessError, PermissionError):
+    """The store knows who asks and refuses."""
+
+
+class CredentialsError(DisklessError, PermissionError):
+    """No credentials, expired ones, or ones the store does not accept."""
+
+
+class SourceUnavailable(DisklessError, ConnectionError):
+    """The store cannot be reached or answers with a server error; retrying may help."""
+
+
+class TransferError(DisklessError, OSError):
+    """A transfer failed for good: the message names the object, the offset and the last cause."""
+
+
+class ObjectChanged(DisklessError, OSError):
+    """An object was replaced or deleted while it was being read; bytes of two versions are never mixed."""
+
+
+class LoaderDied(DisklessError, OSError):
+    """The Loader process ended again and again before the transfer was complete."""
+
+
+class BudgetExceeded(DisklessError, MemoryError):
+    """More bytes were asked for than the Budget has left; nothing was fetched."""
+
+
+class DescriptorLimit(DisklessError, OSError):
+    """More files were asked for than this process may hold open descriptors."""
+
+
+class BackingUnavailable(DisklessError, OSError):
+    """The chosen Backing cannot work on this system."""
+
+
+class MissingDependency(DisklessError, ImportError):
+    """An optional package is needed; the message names the extra that brings it."""
+
+
+class Cancelled(DisklessError, InterruptedError):
+    """The transfer was cancelled by its owner."""
+
+
+_QUERY_SECRET = re.compile(
+    r"(?i)((?:X-Amz-(?:Signature|Security-Token|Credential)|Signature|AWSAccessKeyId|sig|token|access_token|api_key)=)[^&\s\"'<>]+"
+)
+_USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s\"'<>]+@")
+_ASSIGNED_SECRET = re.compile(
+    r"(?i)((?:aws_)?(?:secret_access_key|session_token|access_key_id|secret|password|authorization|security[-_]token)"
+    r"[\"']?\s*[:=]\s*(?:Some\()?[\"']?)(?:Bearer\s+)?[^\s\"',;)}]+"
+)
+
+
+def redact(text: str, *secrets: str | None) -> str:
+    """Return `text` without signed query parameters, user names in URLs, assigned secrets, or any of `secrets`."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    text = _QUERY_SECRET.sub(r"\1[secret]", text)
+    text = _USERINFO.sub(r"\1[secret]@", text)
+    return _ASSIGNED_SECRET.sub(r"\1[secret]", text)

@@ -1,0 +1,301 @@
+"""Job: one load of a URL into RAM. A prefetch starts it, Mounts join it, and it holds its bytes for them."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound
+from diskless.progress import Display
+from diskless.ram import LOCK, FileKey, RamFile, Store
+from diskless.ram.store import Wanted
+
+if TYPE_CHECKING:
+    from diskless import loader
+    from diskless.sources import Listing, Object, SourceSpec
+
+_log = logging.getLogger("diskless")
+
+
+class Request(NamedTuple):
+    """What is to be loaded: equal requests share one job."""
+
+    url: str
+    identity: str
+    allow_patterns: tuple[str, ...] | None
+    ignore_patterns: tuple[str, ...] | None
+    backing: str
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a load did so far. Sizes are bytes, times seconds."""
+
+    files: int = 0
+    size_bytes: int = 0
+    fetched_bytes: int = 0
+    seconds: float = 0.0
+    backing: str = ""
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+class Job:
+    """A load that runs in a thread of its own; made by `prefetch` and shared by every Mount of the same request.
+
+    It holds its bytes until `close`, or until the last Mount that joined it closes.
+    """
+
+    def __init__(self, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display) -> None:
+        self.request = request
+        self.url = spec.display
+        self.store = store
+        self._spec = spec
+        self._budget_bytes = budget_bytes
+        self._display = show
+        # Guarded by LOCK: who needs this job, and what it holds for them.
+        self.mounts = 0
+        self.held = False
+        self.files: dict[str, RamFile] = {}
+        self._claimed: list[RamFile] = []
+        self._transfer: loader.Job | None = None
+        self._cancelled = False
+        self._thread: threading.Thread | None = None
+        # Written by the thread that loads, read by anybody.
+        self._stats = Stats(backing=store.backing.name)
+        self._error: BaseException | None = None
+        self._settled = threading.Event()
+
+    @classmethod
+    def join(cls, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display) -> tuple[Job, bool]:
+        """Return the job of an equal request, or a new one and True: then the caller has to `start` it.
+
+        The caller holds LOCK.
+        """
+        job = _joinable.get(request)
+        if job is not None and not job.failed:
+            return job, False
+        job = _joinable[request] = cls(request, spec, store, budget_bytes, show)
+        return job, True
+
+    def __repr__(self) -> str:
+        state = "running" if not self._settled.is_set() else "failed" if self._error else "complete"
+        return f"<diskless.Job {self.url} {state}>"
+
+    @property
+    def stats(self) -> Stats:
+        """What was done so far."""
+        return self._stats
+
+    @property
+    def failed(self) -> bool:
+        """Whether the load ended with an error."""
+        return self._settled.is_set() and self._error is not None
+
+    def start(self) -> None:
+        """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
+        self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # RLIMIT_NPROC counts threads too
+            self._thread = None
+            self._run()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when every byte is in RAM.
+
+        Raises TimeoutError when that takes longer than `timeout_s` seconds (the load goes on), or the load's own error.
+        """
+        if not self._settled.wait(timeout_s):
+            raise TimeoutError(f"{self.url} is not loaded after {timeout_s} s; it goes on")
+        if self._error is not None:
+            raise _again(self._error)
+
+    def cancel(self) -> None:
+        """Stop the load; who waits for it gets Cancelled."""
+        with LOCK:
+            self._cancelled = True
+            transfer = self._transfer
+        if transfer is not None:
+            transfer.cancel()
+
+    def close(self) -> None:
+        """Let go of the bytes, unless Mounts still show them. An unfinished load is cancelled."""
+        with LOCK:
+            self.held = False
+        self.leave()
+
+    def leave(self) -> None:
+        """End the job when nobody needs it any more."""
+        with LOCK:
+            needed = self.held or self.mounts > 0
+        if needed:
+            return
+        self.cancel()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        with LOCK:
+            if _joinable.get(self.request) is self:
+                del _joinable[self.request]
+            claimed, self._claimed, self.files = self._claimed, [], {}
+            self.store.release(claimed)
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            self._load(started)
+        except BaseException as error:
+            self._error = error
+            with LOCK:
+                claimed, self._claimed = self._claimed, []
+                for file in claimed:
+                    if file.claims == 1:
+                        self.store.settle(file, complete=False)
+                self.store.release(claimed)
+                if _joinable.get(self.request) is self:
+                    del _joinable[self.request]
+        finally:
+            self._display.close()
+            self._settled.set()
+
+    def _load(self, started: float) -> None:
+        from diskless import loader
+
+        with loader.start(self._spec) as transfer:
+            with LOCK:
+                self._transfer = transfer
+                if self._cancelled:
+                    raise Cancelled(f"the load of {self.url} was cancelled")
+            listing = transfer.list()
+            objects = select(listing, self.request, self.url)
+            self._stats = replace(
+                self._stats,
+                files=len(objects),
+                size_bytes=sum(entry.size_bytes for entry in objects),
+                refused=tuple(listing.refused),
+            )
+            pending: Sequence[Object] = objects
+            held: dict[str, RamFile] = {}
+            while pending:
+                # A file that another job fills is waited for; should that fail, it is ours to fetch after all.
+                files = self._fill(transfer, pending, started)
+                held.update((entry.path, file) for entry, file in zip(pending, files, strict=True) if file.complete)
+                pending = [entry for entry, file in zip(pending, files, strict=True) if not file.complete]
+            with LOCK:
+                self._transfer = None
+                self.files = {"": held[objects[0].path]} if listing.is_object else held
+        self._stats = replace(self._stats, seconds=time.monotonic() - started)
+
+    def _fill(self, transfer: loader.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
+        """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
+        wanted = [
+            Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects
+        ]
+        with LOCK:
+            files, mine = self.store.claim(wanted, self._budget_bytes)
+            self._claimed.extend(files)
+        try:
+            self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
+        finally:
+            with LOCK:
+                for position in mine:
+                    self.store.settle(files[position], complete=False)
+        for file in files:
+            file.settled.wait()
+        with LOCK:
+            failed = [file for file in files if not file.complete]
+            for file in failed:
+                self._claimed.remove(file)
+            self.store.release(failed)
+        return files
+
+    def _fetch(self, transfer: loader.Job, work: list[tuple[Object, RamFile]], started: float) -> None:
+        total, before = self._stats.size_bytes, self._stats.size_bytes - sum(entry.size_bytes for entry, _ in work)
+
+        def on_progress(done_bytes: int) -> None:
+            self._stats = replace(self._stats, fetched_bytes=done_bytes, seconds=time.monotonic() - started)
+            self._display.update(before + done_bytes, total)
+
+        if work:
+            transfer.fetch([(entry, file.fd) for entry, file in work], on_progress)
+        with LOCK:
+            for _, file in work:
+                self.store.settle(file, complete=True)
+        self._stats = replace(self._stats, fetched_bytes=sum(entry.size_bytes for entry, _ in work))
+
+
+# The jobs that Mounts and prefetches may join, by request. Guarded by LOCK.
+_joinable: dict[Request, Job] = {}
+
+
+def select(listing: Listing, request: Request, url: str) -> list[Object]:
+    """Return the objects that the patterns leave, as huggingface_hub's `filter_repo_objects` reads them.
+
+    Raises NotFound when nothing is left, saying what there was.
+    """
+    objects = [
+        entry
+        for entry in listing.objects
+        if (request.allow_patterns is None or _matches(entry.path, request.allow_patterns))
+        and not (request.ignore_patterns is not None and _matches(entry.path, request.ignore_patterns))
+    ]
+    for key, why in listing.refused:
+        _log.warning("%s: the key %r is left out: %s", url, key, why)
+    if listing.objects and not objects:
+        examples = ", ".join(entry.path for entry in listing.objects[:3])
+        raise NotFound(
+            f"none of the {len(listing.objects)} objects below {url} (such as {examples}) is left by "
+            f"allow_patterns={_words(request.allow_patterns)} and ignore_patterns={_words(request.ignore_patterns)}"
+        )
+    if not objects and listing.refused:
+        raise NotFound(
+            f"no object below {url} can be a file: " + "; ".join(f"{key!r}: {why}" for key, why in listing.refused[:5])
+        )
+    return objects
+
+
+def patterns(name: str, value: object) -> tuple[str, ...] | None:
+    """Return the patterns of an argument that takes one or several; InvalidOption for anything else."""
+    if value is None:
+        return None
+    words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple, set)) else (None,)
+    if not all(isinstance(word, str) for word in words):
+        raise InvalidOption(f"{name}= is a pattern such as '*.safetensors' or a list of them")
+    # As in huggingface_hub, a pattern that ends in a slash means everything below.
+    return tuple(str(word) + "*" if str(word).endswith("/") else str(word) for word in words)
+
+
+def _matches(path: str, words: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, word) for word in words)
+
+
+def _words(words: tuple[str, ...] | None) -> str:
+    return "None" if words is None else str(list(words))
+
+
+def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
+    version = entry.version or entry.etag
+    return FileKey(spec.identity, entry.key, version) if version else None
+
+
+def _again(error: BaseException) -> BaseException:
+    """Return an error of the same class and words, so that each waiter raises one with a traceback of its own."""
+    return type(error)(*error.args) if isinstance(error, DisklessError) else error
+
+
+def _forget_joinable_jobs() -> None:
+    """In a forked child: jobs that only the parent's threads would finish are none of ours."""
+    for job in list(_joinable.values()):
+        if not job._settled.is_set():
+            job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
+            job._claimed, job._thread, job._transfer = [], None, None
+            job._settled.set()
+            del _joinable[job.request]
+
+
+os.register_at_fork(after_in_child=_forget_joinable_jobs)

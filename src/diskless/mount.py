@@ -1,0 +1,220 @@
+"""Mount: a URL made visible as a path. `mount` and `prefetch` are the two ways to ask for one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from diskless import sources
+from diskless.errors import MountPathError
+from diskless.job import Job, Request, Stats, patterns
+from diskless.progress import Progress, display
+from diskless.ram import LOCK, Backing, choose, parse_size, store_of
+
+# The Mounts that are open. Guarded by LOCK.
+_open: list[Mount] = []
+
+
+class Mount:
+    """A URL at a path, until `close`. Made by `mount`; a context manager that yields the path.
+
+    A forked child has the parent's Mounts as they were: it reads them, and closing them there changes nothing in the
+    parent. Files that are open or mapped when a Mount closes go on working.
+    """
+
+    def __init__(self, job: Job, path: str) -> None:
+        self._job = job
+        self._files = job.files
+        self._path = path
+        self._closed = False
+
+    @property
+    def path(self) -> str:
+        """The absolute path: a directory for a prefix, a file for the URL of one object."""
+        return self._path
+
+    @property
+    def url(self) -> str:
+        """The URL that is mounted."""
+        return self._job.url
+
+    @property
+    def stats(self) -> Stats:
+        """How many files and bytes there are, what was fetched for them and how long it took."""
+        return self._job.stats
+
+    @property
+    def closed(self) -> bool:
+        """Whether the path is gone."""
+        return self._closed
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when every byte is in RAM; at once, since `mount` returns complete."""
+        self._job.wait(timeout_s)
+
+    def close(self) -> None:
+        """Take the path away and, unless others hold them, free its bytes. Closing twice does nothing."""
+        with LOCK:
+            if self._closed:
+                return
+            self._closed = True
+            _open.remove(self)
+            self._job.store.backing.hide(self._path, self._files)
+            self._job.mounts -= 1
+            if self._job.mounts == 0:
+                self._job.held = False
+        self._job.leave()
+
+    def __enter__(self) -> str:
+        return self._path
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __repr__(self) -> str:
+        return f"<diskless.Mount {self.url} at {self._path}{' closed' if self._closed else ''}>"
+
+
+def mount(
+    url: str,
+    *,
+    at: str | os.PathLike[str] | None = None,
+    allow_patterns: str | Sequence[str] | None = None,
+    ignore_patterns: str | Sequence[str] | None = None,
+    session: object | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    backing: str = "auto",
+    budget: int | str | None = None,
+    progress: Progress = None,
+) -> Mount:
+    """Load `url` into RAM and make it visible as a path to everything in this process.
+
+    Args:
+        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file).
+        at: an absolute path (``~`` is expanded) to show it at, instead of ``/diskless/s3/bucket/prefix``. What the
+            disk has there is hidden while the Mount is open. Needs the Tree.
+        allow_patterns, ignore_patterns: load only, or leave out, the objects whose path below the URL matches; the
+            words of `huggingface_hub.snapshot_download`.
+        session: a `boto3.Session` whose credentials are used (and renewed).
+        storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
+            ``endpoint_url``, …).
+        backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first.
+        budget: the most bytes that diskless may hold in this process, such as ``"4GiB"``; without it the control
+            group and the machine's available memory are the limit.
+        progress: True for a bar, False for none, a function of (bytes done, bytes in all), or None for a bar when
+            stderr is a terminal.
+
+    Returns:
+        The open Mount: use it in a ``with`` statement, which yields the path, or take `.path` and call `.close()`.
+
+    Raises:
+        InvalidURL, InvalidOption, MountPathError: an argument makes no sense.
+        NotFound: no such bucket, object or prefix, or no object that the patterns leave.
+        CredentialsError, AccessDenied: the store does not let this caller read.
+        BudgetExceeded, DescriptorLimit: it would not fit; nothing was fetched.
+        ObjectChanged, TransferError, SourceUnavailable, LoaderDied: the transfer failed for good.
+        BackingUnavailable: the Backing cannot work on this system.
+
+    Example:
+        >>> with diskless.mount("s3://models/bert") as path:  # doctest: +SKIP
+        ...     model = AutoModel.from_pretrained(path)
+    """
+    place = os.fspath(at) if at is not None else None
+    # Wrong arguments are refused before anything is asked of the network.
+    chosen = choose(backing)
+    if place is not None:
+        if not isinstance(place, str):
+            raise MountPathError("at= is a str path, not bytes")
+        with LOCK:
+            chosen.check_at(place)
+    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
+    try:
+        job.wait()
+        with LOCK:
+            path = chosen.show(_place(job.request), place, job.files)
+            mounted = Mount(job, path)
+            _open.append(mounted)
+            return mounted
+    except BaseException:
+        with LOCK:
+            job.mounts -= 1
+        job.leave()
+        raise
+
+
+def prefetch(
+    url: str,
+    *,
+    allow_patterns: str | Sequence[str] | None = None,
+    ignore_patterns: str | Sequence[str] | None = None,
+    session: object | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    backing: str = "auto",
+    budget: int | str | None = None,
+    progress: Progress = None,
+    at: str | os.PathLike[str] | None = None,
+) -> Job:
+    """Begin to load `url` into RAM and return at once; a later `mount` with the same arguments joins the load.
+
+    Takes what `mount` takes (`at` may differ and is of no effect here). The bytes are held until `Job.close`, or until
+    the last Mount that joined closes. An error of the load is raised by `Job.wait` and by the `mount` that joins.
+
+    Example:
+        >>> job = diskless.prefetch("s3://models/bert")  # doctest: +SKIP
+        >>> import torch, transformers                   # doctest: +SKIP
+        >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
+    """
+    chosen = choose(backing)
+    return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+
+
+def mounts() -> list[Mount]:
+    """Return the Mounts that are open in this process, oldest first."""
+    with LOCK:
+        return list(_open)
+
+
+def _job(
+    url: str,
+    allow_patterns: str | Sequence[str] | None,
+    ignore_patterns: str | Sequence[str] | None,
+    session: object | None,
+    storage_options: Mapping[str, object] | None,
+    backing: Backing,
+    budget: int | str | None,
+    progress: Progress,
+    *,
+    keep: bool,
+) -> Job:
+    """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
+    budget_bytes = parse_size(budget)
+    show = display(progress, url if isinstance(url, str) else "")
+    spec = sources.resolve(url, session=session, storage_options=storage_options)
+    request = Request(
+        spec.display,
+        spec.identity,
+        patterns("allow_patterns", allow_patterns),
+        patterns("ignore_patterns", ignore_patterns),
+        backing.name,
+    )
+    with LOCK:
+        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show)
+        if keep:
+            job.held = True
+        else:
+            job.mounts += 1
+    if new:
+        job.start()
+    return job
+
+
+def _place(request: Request) -> str:
+    """Return where a URL shows below the root: ``s3://models/bert/`` at ``s3/models/bert``."""
+    scheme, _, rest = request.url.partition("://")
+    return f"{scheme}/{rest.strip('/')}"

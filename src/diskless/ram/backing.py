@@ -1,0 +1,97 @@
+"""Backing: where RAM files live and get their names."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Protocol
+
+from diskless.errors import BackingUnavailable, InvalidOption
+from diskless.ram import native
+from diskless.ram.budget import Limit
+from diskless.ram.file import RamFile
+
+_log = logging.getLogger("diskless")
+_chosen: dict[str, Backing] = {}
+
+
+class Backing(Protocol):
+    """What the Tree and the Directory both do. Callers hold the store's lock."""
+
+    @property
+    def name(self) -> str:
+        """What `backing=` calls it."""
+        ...
+
+    @property
+    def descriptors_per_file(self) -> int:
+        """How many descriptors a complete file costs."""
+        ...
+
+    def limits(self) -> list[Limit]:
+        """What bounds the bytes that can be held here."""
+        ...
+
+    def allocate(self, size_bytes: int, mtime_ns: int) -> RamFile:
+        """Make an invisible file of that size (a hole) that can be written through its `fd`."""
+        ...
+
+    def seal(self, file: RamFile) -> None:
+        """Make a completely written file immutable."""
+        ...
+
+    def discard(self, file: RamFile) -> None:
+        """Let go of a file's bytes; who has it open or mapped keeps them."""
+        ...
+
+    def check_at(self, at: str) -> str:
+        """Return the absolute path that `at=` means, or raise MountPathError."""
+        ...
+
+    def show(self, place: str, at: str | None, files: Mapping[str, RamFile]) -> str:
+        """Make files visible together and return the path of `place`, such as ``s3/bucket/prefix``.
+
+        `files` are named relative to `place`; the name ``""`` means that `place` itself is the file. With `at`, they
+        show there instead.
+        """
+        ...
+
+    def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
+        """Undo one `show` that returned `path`."""
+        ...
+
+
+def choose(backing: str) -> Backing:
+    """Return the Backing that `backing=` or, for ``"auto"``, the environment variable DISKLESS_BACKING names.
+
+    ``"auto"`` and ``"tree"`` are the Tree; ``"directory:/dev/shm/models"`` puts plain files below that directory.
+    Raises BackingUnavailable where the Tree cannot work (nothing ever falls back to a disk by itself), InvalidOption
+    for any other word.
+    """
+    if not isinstance(backing, str):
+        raise InvalidOption(f"backing= is a string such as 'tree', not {type(backing).__name__}")
+    asked, source = backing, "backing="
+    if backing == "auto" and os.environ.get("DISKLESS_BACKING"):
+        asked, source = os.environ["DISKLESS_BACKING"], "DISKLESS_BACKING="
+    if asked in _chosen:
+        return _chosen[asked]
+    if asked in ("auto", "tree"):
+        from diskless.ram.tree import Tree
+
+        reason = native.unavailable()
+        if reason is not None:
+            raise BackingUnavailable(
+                f"paths in RAM cannot be served here: {reason}. Use backing='directory:<a directory in RAM, such as "
+                "/dev/shm/models>' or set DISKLESS_BACKING=directory:<path>; plain files are then put there."
+            )
+        chosen: Backing = Tree()
+    elif asked.startswith("directory:") and asked.removeprefix("directory:"):
+        from diskless.ram.directory import Directory
+
+        chosen = Directory(asked.removeprefix("directory:"))
+    else:
+        raise InvalidOption(f"{source}{asked!r} is none of 'auto', 'tree', 'directory:<path>'")
+    _chosen[asked] = chosen
+    _log.info("backing: %s (%s%s)", chosen.name, source, asked)
+    return chosen

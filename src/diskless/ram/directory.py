@@ -1,0 +1,203 @@
+"""Directory: the Backing of plain files in a real directory that the user names. No interposition."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Mapping
+
+from diskless.errors import BackingUnavailable, MountPathError
+from diskless.ram.budget import Limit, directory_limits
+from diskless.ram.file import RamFile
+from diskless.ram.names import Names
+from diskless.ram.tree import absolute_names
+
+_PREFIX = "diskless-"
+_LOCK, _STAGING = ".lock", ".staging"
+
+
+class _FileNames:
+    """Makes names with the kernel's calls. Directories are read-only but for the moment in which they change."""
+
+    def link(self, path: str, file: RamFile) -> None:
+        assert file.staged_path is not None
+        parent = os.path.dirname(path)
+        os.chmod(parent, 0o755)
+        os.link(file.staged_path, path)
+        os.chmod(parent, 0o555)
+
+    def unlink(self, path: str) -> None:
+        parent = os.path.dirname(path)
+        os.chmod(parent, 0o755)
+        os.unlink(path)
+        os.chmod(parent, 0o555)
+
+    def make_directory(self, path: str) -> None:
+        parent = os.path.dirname(path)
+        os.chmod(parent, 0o755)
+        os.mkdir(path, 0o555)
+        os.chmod(parent, 0o555)
+
+    def remove_directory(self, path: str) -> None:
+        parent = os.path.dirname(path)
+        os.chmod(parent, 0o755)
+        os.rmdir(path)
+        os.chmod(parent, 0o555)
+
+
+class Directory:
+    """Files appear complete (linked into place) and go when the last Mount that shows them closes.
+
+    Each process works in a directory of its own below the one named, ``diskless-<pid>-…``, whose lock it holds while
+    it lives; what a killed process left behind is removed by the next one.
+    """
+
+    descriptors_per_file = 0
+
+    def __init__(self, path: str) -> None:
+        self.name = f"directory:{path}"
+        if not os.path.isabs(path):
+            raise BackingUnavailable(f"backing='{self.name}' is a relative path: give an absolute one")
+        self._base = path
+        self._owner = os.getpid()
+        self._home: str | None = None  # this process's own directory, while anything is in it
+        self._lock_fd = -1
+        self._made_base = False
+        self._numbers = itertools.count()
+        self._files = 0
+        self._names = Names(_FileNames())
+        atexit.register(self._leave)
+
+    def limits(self) -> list[Limit]:
+        self._enter()
+        return directory_limits(self._base)
+
+    def allocate(self, size_bytes: int, mtime_ns: int) -> RamFile:
+        home = self._enter()
+        path = os.path.join(home, _STAGING, str(next(self._numbers)))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, size_bytes)
+        except BaseException:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        self._files += 1
+        return RamFile(size_bytes, mtime_ns, fd, staged_path=path)
+
+    def seal(self, file: RamFile) -> None:
+        os.fchmod(file.fd, 0o444)
+        os.utime(file.fd, ns=(file.mtime_ns, file.mtime_ns))
+        os.close(file.fd)
+        file.fd = -1
+
+    def discard(self, file: RamFile) -> None:
+        if file.fd >= 0:
+            os.close(file.fd)
+            file.fd = -1
+        # A forked child shares the parent's files and must leave them alone.
+        if os.getpid() == self._owner and file.staged_path is not None:
+            os.unlink(file.staged_path)
+            file.staged_path = None
+            self._files -= 1
+            if self._files == 0:
+                self._leave()
+
+    def check_at(self, at: str) -> str:
+        raise MountPathError(
+            f"at={at!r} needs the Tree: with backing='{self.name}' files can only be below that directory; "
+            "use the path that the Mount gives"
+        )
+
+    def show(self, place: str, at: str | None, files: Mapping[str, RamFile]) -> str:
+        if at is not None:
+            self.check_at(at)
+        home = self._enter()
+        scheme, _, rest = place.partition("/")
+        for number in itertools.count(1):
+            path = f"{home}/{scheme}/{rest}" if number == 1 else f"{home}/{scheme}~{number}/{rest}"
+            absolute = absolute_names(path, files)
+            if self._names.accept(home, absolute):
+                try:
+                    self._names.show(home, absolute)
+                finally:
+                    os.chmod(home, 0o700)
+                return path
+        raise AssertionError("unreachable: the numbers do not end")
+
+    def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
+        if os.getpid() != self._owner or self._home is None:
+            return
+        self._names.hide(self._home, absolute_names(path, files))
+        os.chmod(self._home, 0o700)
+
+    def _enter(self) -> str:
+        """Return this process's own directory, made at the first call."""
+        if os.getpid() != self._owner:
+            self._owner, self._home, self._files, self._names = os.getpid(), None, 0, Names(_FileNames())
+        if self._home is not None:
+            return self._home
+        try:
+            self._made_base = not os.path.isdir(self._base)
+            os.makedirs(self._base, exist_ok=True)
+            self._remove_left_behind()
+            token = f"{os.getpid()}-{os.urandom(4).hex()}"
+            # Locked before it gets the name under which others look for directories left behind.
+            new = os.path.join(self._base, f".{_PREFIX}{token}")
+            os.mkdir(new, 0o700)
+            os.mkdir(os.path.join(new, _STAGING), 0o700)
+            self._lock_fd = _lock(os.path.join(new, _LOCK), create=True)
+            home = os.path.join(self._base, _PREFIX + token)
+            os.rename(new, home)
+        except OSError as error:
+            raise BackingUnavailable(
+                f"backing='{self.name}' cannot be used: {error.strerror} ({error.filename}); name a directory that "
+                "this process may write, in RAM, such as /dev/shm or an emptyDir with medium: Memory"
+            ) from None
+        self._home = home
+        return home
+
+    def _remove_left_behind(self) -> None:
+        for entry in os.listdir(self._base):
+            path = os.path.join(self._base, entry)
+            if entry.startswith(_PREFIX):
+                try:
+                    fd = _lock(os.path.join(path, _LOCK), create=False)
+                except OSError:
+                    continue  # it lives, or is not ours to remove
+                _remove_tree(path)
+                os.close(fd)
+
+    def _leave(self) -> None:
+        if self._home is not None and os.getpid() == self._owner:
+            _remove_tree(self._home)
+            os.close(self._lock_fd)
+            self._home = None
+            if self._made_base:
+                try:
+                    os.rmdir(self._base)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                        raise
+
+
+def _lock(path: str, *, create: bool) -> int:
+    """Take the lock at `path` and return its descriptor; BlockingIOError when a living process holds it (flock(2))."""
+    import fcntl
+
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _remove_tree(path: str) -> None:
+    for directory, _, _ in os.walk(path):
+        os.chmod(directory, 0o700)
+    shutil.rmtree(path, ignore_errors=True)

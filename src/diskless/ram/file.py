@@ -1,0 +1,33 @@
+"""RamFile: the bytes of one file, written once and then read for as long as anybody holds it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class FileKey(NamedTuple):
+    """Which bytes: equal keys are held once. `identity` keeps different stores and credentials apart."""
+
+    identity: str
+    key: str
+    version: str
+
+
+@dataclass(eq=False)
+class RamFile:
+    """One file's bytes in a Backing: a memfd of the Tree, or a plain file of a Directory.
+
+    `fd` is open for writing until the file is sealed; a Directory closes it then and sets it to -1.
+    """
+
+    size_bytes: int
+    mtime_ns: int
+    fd: int
+    staged_path: str | None = None
+    key: FileKey | None = None
+    claims: int = 1
+    # Set once the outcome is known; `complete` says which.
+    settled: threading.Event = field(default_factory=threading.Event)
+    complete: bool = False

@@ -1,0 +1,165 @@
+"""`libdiskless.so` through ctypes: the only module that knows the C interface (native/diskless.h)."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_LIBRARY = Path(__file__).resolve().parent.parent / "libdiskless.so"
+
+_INT, _LONG, _LONGLONG, _UINT, _STR = ctypes.c_int, ctypes.c_long, ctypes.c_longlong, ctypes.c_uint, ctypes.c_char_p
+_STRINGS = ctypes.POINTER(ctypes.c_char_p)
+_FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] = {
+    "memfd": (_INT, (_STR,)),
+    "guard": (_INT, (_INT,)),
+    "release": (_INT, (_INT,)),
+    "seal": (_INT, (_INT,)),
+    "root_add": (_INT, (_STR,)),
+    "root_remove": (_INT, (_STR,)),
+    "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG)),
+    "set_directory": (_INT, (_STR, _UINT, _LONGLONG)),
+    "set_symlink": (_INT, (_STR, _STR)),
+    "remove": (_INT, (_STR,)),
+    "set_space": (_INT, (_LONGLONG, _LONGLONG)),
+    "activate": (_INT, ()),
+    "deactivate": (_INT, ()),
+    "patched_slots": (_LONG, ()),
+    "spawn": (_INT, (_STR, _STRINGS, _STRINGS, ctypes.POINTER(_INT), _INT)),
+    "reap": (_INT, (_INT,)),
+}
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(_LIBRARY))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, "diskless_" + name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def _call(name: str, *arguments: object, path: str | None = None) -> int:
+    result: int = getattr(_library(), "diskless_" + name)(*arguments)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), path)
+    return result
+
+
+@functools.cache
+def unavailable() -> str | None:
+    """Say in words what this system lacks for the Tree, or None where it works."""
+    if sys.platform != "linux":
+        return f"the Tree needs Linux with glibc, and this is {sys.platform}"
+    if not _LIBRARY.exists():
+        return f"the native library was not built for this system ({_LIBRARY} is missing; it needs glibc)"
+    if not os.path.exists("/proc/self/fd"):
+        return "/proc is not mounted, and RAM files are reopened through /proc/self/fd"
+    try:
+        _library()
+        fd = memfd("probe")
+    except OSError as error:
+        return f"the system refuses RAM files: {error}"
+    try:
+        os.close(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return f"RAM files cannot be reopened through /proc/self/fd: {error}"
+    finally:
+        release(fd)
+    return None
+
+
+def available() -> bool:
+    """Whether the native library is there and memfds and /proc work."""
+    return unavailable() is None
+
+
+def memfd(name: str) -> int:
+    """Make an empty RAM file and return its guarded, close-on-exec descriptor (memfd_create(2))."""
+    return _call("memfd", name.encode("utf-8", "replace")[:200])
+
+
+def guard(fd: int) -> int:
+    """Move `fd` out of the way of programs that close ranges of numbers; returns the new number."""
+    return _call("guard", fd)
+
+
+def release(fd: int) -> None:
+    """Close a descriptor made by `memfd` or `guard`."""
+    _call("release", fd)
+
+
+def seal(fd: int) -> None:
+    """Make a RAM file immutable for ever (F_SEAL_WRITE and its relatives, fcntl(2))."""
+    _call("seal", fd)
+
+
+def root_add(path: str) -> None:
+    """Let the Tree show at `path`."""
+    _call("root_add", os.fsencode(path), path=path)
+
+
+def root_remove(path: str) -> None:
+    """Take the root at `path` away with everything below it."""
+    _call("root_remove", os.fsencode(path), path=path)
+
+
+def set_file(path: str, fd: int, mode: int, mtime_ns: int) -> None:
+    """Name a RAM file; parents are created."""
+    _call("set_file", os.fsencode(path), fd, mode, mtime_ns, path=path)
+
+
+def set_directory(path: str, mode: int, mtime_ns: int) -> None:
+    """Make a directory of the Tree; parents are created."""
+    _call("set_directory", os.fsencode(path), mode, mtime_ns, path=path)
+
+
+def remove(path: str) -> None:
+    """Remove a name: a file, or a directory that is empty."""
+    _call("remove", os.fsencode(path), path=path)
+
+
+def set_space(total_bytes: int, free_bytes: int) -> None:
+    """Set what statvfs(3) answers in the Tree."""
+    _call("set_space", total_bytes, free_bytes)
+
+
+def activate() -> None:
+    """Redirect libc's path calls in all loaded objects; counted."""
+    _call("activate")
+
+
+def deactivate() -> None:
+    """Undo one `activate`; the last one restores every slot."""
+    _call("deactivate")
+
+
+def patched_slots() -> int:
+    """How many slots hold our functions at this moment."""
+    return _call("patched_slots")
+
+
+def spawn(file: str, argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> int:
+    """Start a program that is no child of this process as wait(2) sees it; `fds` become its descriptors 3, 4, …
+
+    Returns the number to give to `reap`. Raises OSError when it cannot be started.
+    """
+    words = [os.fsencode(word) for word in argv]
+    settings = [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
+    return _call(
+        "spawn",
+        os.fsencode(file),
+        (ctypes.c_char_p * (len(words) + 1))(*words, None),
+        (ctypes.c_char_p * (len(settings) + 1))(*settings, None),
+        (ctypes.c_int * max(1, len(fds)))(*fds),
+        len(fds),
+        path=file,
+    )
+
+
+def reap(pid: int) -> bool:
+    """Forget a spawned program; False while it still runs."""
+    return _call("reap", pid) > 0

@@ -1,0 +1,163 @@
+"""Store: the RAM files of one Backing, each version of an object held once however often it is asked for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from diskless.errors import DescriptorLimit
+from diskless.ram import budget
+from diskless.ram.backing import Backing
+from diskless.ram.file import FileKey, RamFile
+
+# Guards every Store, Backing, job and Mount of this process. Re-entrant, held for bookkeeping only and never while
+# bytes move. It is taken around fork, so that a child finds the books in order.
+LOCK = threading.RLock()
+# Descriptors left for the rest of the program when the limit is near.
+_SPARE_DESCRIPTORS = 64
+
+_stores: list[Store] = []
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to be held. A `key` of None is never shared."""
+
+    key: FileKey | None
+    size_bytes: int
+    mtime_ns: int
+
+
+class Store:
+    """RAM files by key, with a count of who claims each. Callers hold LOCK."""
+
+    def __init__(self, backing: Backing) -> None:
+        self.backing = backing
+        self._shared: dict[FileKey, RamFile] = {}
+        self._files: list[RamFile] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes reserved or filled."""
+        return sum(file.size_bytes for file in self._files)
+
+    @property
+    def promised_bytes(self) -> int:
+        """Bytes reserved and not yet written: holes of files that are being filled."""
+        return sum(
+            max(0, file.size_bytes - os.fstat(file.fd).st_blocks * 512) for file in self._files if not file.settled.is_set()
+        )
+
+    def claim(self, wanted: Sequence[Wanted], budget_bytes: int | None) -> tuple[list[RamFile], list[int]]:
+        """Return a RamFile for each wanted one, and the positions of those which the caller must fill.
+
+        The others are complete, or being filled by another job: wait for their `settled`. Raises BudgetExceeded or
+        DescriptorLimit with nothing taken.
+        """
+        found = [self._shared.get(want.key) if want.key is not None else None for want in wanted]
+        missing = [position for position, file in enumerate(found) if file is None]
+        self._check_budget(sum(wanted[position].size_bytes for position in missing), budget_bytes)
+        _check_descriptors(len(missing), self.backing)
+        files: list[RamFile] = []
+        mine: list[int] = []
+        try:
+            for position, want in enumerate(wanted):
+                file = self._shared.get(want.key) if want.key is not None else None
+                if file is None:
+                    file = self.backing.allocate(want.size_bytes, want.mtime_ns)
+                    file.key = want.key
+                    self._files.append(file)
+                    if want.key is not None:
+                        self._shared[want.key] = file
+                    mine.append(position)
+                else:
+                    file.claims += 1
+                files.append(file)
+        except BaseException:
+            self.release(files)
+            raise
+        return files, mine
+
+    def settle(self, file: RamFile, *, complete: bool) -> None:
+        """Record that a file is completely written, or that it never will be."""
+        if file.settled.is_set():
+            return
+        if complete:
+            self.backing.seal(file)
+            file.complete = True
+        elif file.key is not None:
+            del self._shared[file.key]
+            file.key = None
+        file.settled.set()
+
+    def release(self, files: Iterable[RamFile]) -> None:
+        """Give up one claim on each file; the last one frees its bytes."""
+        for file in files:
+            file.claims -= 1
+            if file.claims == 0:
+                self.settle(file, complete=False) if not file.complete else self._forget(file)
+                self._files.remove(file)
+                self.backing.discard(file)
+
+    def _forget(self, file: RamFile) -> None:
+        if file.key is not None:
+            del self._shared[file.key]
+
+    def _check_budget(self, need_bytes: int, budget_bytes: int | None) -> None:
+        if need_bytes:
+            held = sum(store.held_bytes for store in _stores)
+            promised = sum(store.promised_bytes for store in _stores)
+            budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes)
+
+    def abandon(self) -> None:
+        """In a forked child: drop what only the parent's threads would have completed."""
+        for file in [file for file in self._files if not file.settled.is_set()]:
+            self.settle(file, complete=False)
+            self._files.remove(file)
+            self.backing.discard(file)
+
+
+def store_of(backing: Backing) -> Store:
+    """Return the Store of a Backing."""
+    with LOCK:
+        for store in _stores:
+            if store.backing is backing:
+                return store
+        store = Store(backing)
+        _stores.append(store)
+        return store
+
+
+def _check_descriptors(files: int, backing: Backing) -> None:
+    """Raise the soft descriptor limit when it is needed, or raise DescriptorLimit (getrlimit(2), RLIMIT_NOFILE)."""
+    import resource
+
+    try:
+        in_use = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        in_use = 256
+    # A Directory's files are open only while they are filled, but all of one job are.
+    need = in_use + files + _SPARE_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or need <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and need > hard:
+        raise DescriptorLimit(
+            f"{files} files need {files} descriptors beside the {in_use} in use, and this process may have {hard} "
+            "(RLIMIT_NOFILE). Nothing was fetched. Raise the limit (`ulimit -Hn`), or choose fewer files with "
+            "allow_patterns="
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
+
+
+def _after_fork_in_child() -> None:
+    try:
+        for store in _stores:
+            store.abandon()
+    finally:
+        LOCK.release()
+
+
+os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=_after_fork_in_child)

@@ -1,0 +1,143 @@
+"""Tree: the Backing whose names exist for this process only, as paths under /diskless or at a path of choice."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+
+from diskless.errors import BackingUnavailable, DescriptorLimit, MountPathError
+from diskless.ram import native
+from diskless.ram.budget import Limit, memory_limits
+from diskless.ram.file import RamFile
+from diskless.ram.names import Names
+
+ROOT = "/diskless"
+_FORBIDDEN = ("/", "/proc", "/sys", "/dev")
+
+
+class _NativeNames:
+    """Makes names in the native library."""
+
+    def link(self, path: str, file: RamFile) -> None:
+        native.set_file(path, file.fd, 0o444, file.mtime_ns)
+
+    def unlink(self, path: str) -> None:
+        native.remove(path)
+
+    def make_directory(self, path: str) -> None:
+        native.set_directory(path, 0o555, 0)
+
+    def remove_directory(self, path: str) -> None:
+        native.remove(path)
+
+
+class Tree:
+    """RAM files are memfds; libc's path calls are redirected while at least one Mount is open."""
+
+    name = "tree"
+    descriptors_per_file = 1
+
+    def __init__(self) -> None:
+        self._names = Names(_NativeNames())
+        self._at: set[str] = set()  # the shadows that are open
+        self._rooted = False
+
+    def limits(self) -> list[Limit]:
+        return memory_limits()
+
+    def allocate(self, size_bytes: int, mtime_ns: int) -> RamFile:
+        try:
+            fd = native.memfd("diskless")
+        except OSError as error:
+            raise DescriptorLimit(f"no RAM file could be made: {error}; see `ulimit -n`") from None
+        try:
+            os.ftruncate(fd, size_bytes)
+        except BaseException:
+            native.release(fd)
+            raise
+        return RamFile(size_bytes, mtime_ns, fd)
+
+    def seal(self, file: RamFile) -> None:
+        native.seal(file.fd)
+
+    def discard(self, file: RamFile) -> None:
+        if file.fd >= 0:
+            native.release(file.fd)
+            file.fd = -1
+
+    def check_at(self, at: str) -> str:
+        path = os.path.expanduser(at)
+        if not os.path.isabs(path):
+            raise MountPathError(f"at={at!r} is relative: give an absolute path (or one that begins with ~)")
+        path = os.path.normpath(path)
+        real = os.path.realpath(path)
+        for candidate in (path, real):
+            if candidate in _FORBIDDEN or candidate.startswith(("/proc/", "/sys/")):
+                raise MountPathError(f"at={at!r}: {candidate} cannot be shadowed; choose a directory of its own")
+            for other in (ROOT, *self._at):
+                if candidate == other or candidate.startswith(other + "/"):
+                    raise MountPathError(
+                        f"at={at!r} lies inside {other}, where a read-only Mount shows; choose a path outside it"
+                    )
+        return path
+
+    def show(self, place: str, at: str | None, files: Mapping[str, RamFile]) -> str:
+        if at is not None:
+            self._show_at(self.check_at(at), files)
+            return self.check_path(at)
+        if not self._rooted:
+            native.root_add(ROOT)
+            self._rooted = True
+        scheme, _, rest = place.partition("/")
+        for number in itertools.count(1):
+            # Other bytes may show under this name already: another version, or what other credentials see.
+            path = f"{ROOT}/{scheme}/{rest}" if number == 1 else f"{ROOT}/{scheme}~{number}/{rest}"
+            absolute = absolute_names(path, files)
+            if self._names.accept(ROOT, absolute):
+                self._names.show(ROOT, absolute)
+                break
+        self._activate()
+        return path
+
+    def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
+        native.deactivate()
+        base = path if path in self._at else ROOT
+        self._names.hide(base, absolute_names(path, files))
+        if path in self._at:
+            self._at.remove(path)
+            native.root_remove(path)
+
+    def check_path(self, at: str) -> str:
+        """Return the path that an open shadow `at` shows at."""
+        return os.path.normpath(os.path.expanduser(at))
+
+    def _show_at(self, path: str, files: Mapping[str, RamFile]) -> None:
+        try:
+            native.root_add(path)
+        except OSError as error:
+            raise MountPathError(f"at={path!r} cannot be shadowed: {error.strerror}") from None
+        try:
+            self._names.show(path, absolute_names(path, files))
+            self._at.add(path)
+            self._activate()
+        except BaseException:
+            self._at.discard(path)
+            native.root_remove(path)
+            raise
+
+    def _activate(self) -> None:
+        limits = self.limits()
+        if limits:
+            native.set_space(limits[0].total_bytes, min(limit.free_bytes for limit in limits))
+        try:
+            native.activate()
+        except OSError as error:
+            raise BackingUnavailable(
+                f"this process's calls cannot be redirected: {error.strerror}. Use backing='directory:<path>'"
+            ) from None
+
+
+def absolute_names(path: str, files: Mapping[str, RamFile]) -> dict[str, RamFile]:
+    """Return the files of a place at `path` by absolute path; the name ``""`` is the place itself."""
+    return {f"{path}/{name}" if name else path: file for name, file in files.items()}
