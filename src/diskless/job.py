@@ -51,7 +51,9 @@ class Job:
     It holds its bytes until `close`, or until the last Mount that joined it closes.
     """
 
-    def __init__(self, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display) -> None:
+    def __init__(
+        self, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display
+    ) -> None:
         self.request = request
         self.url = spec.display
         self.store = store
@@ -72,7 +74,9 @@ class Job:
         self._settled = threading.Event()
 
     @classmethod
-    def join(cls, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display) -> tuple[Job, bool]:
+    def join(
+        cls, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display
+    ) -> tuple[Job, bool]:
         """Return the job of an equal request, or a new one and True: then the caller has to `start` it.
 
         The caller holds LOCK.
@@ -193,9 +197,7 @@ class Job:
 
     def _fill(self, transfer: loader.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
-        wanted = [
-            Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects
-        ]
+        wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         with LOCK:
             files, mine = self.store.claim(wanted, self._budget_bytes)
             self._claimed.extend(files)

@@ -63,9 +63,7 @@ class Names:
         for path in reversed(self._wanted(base, files)):
             self._drop(path)
 
-    def _wanted(
-        self, base: str, files: Mapping[str, RamFile]
-    ) -> dict[str, RamFile | None]:
+    def _wanted(self, base: str, files: Mapping[str, RamFile]) -> dict[str, RamFile | None]:
         """Return every name, parents before children."""
         wanted: dict[str, RamFile | None] = {}
 

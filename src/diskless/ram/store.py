@@ -47,7 +47,9 @@ class Store:
     def promised_bytes(self) -> int:
         """Bytes reserved and not yet written: holes of files that are being filled."""
         return sum(
-            max(0, file.size_bytes - os.fstat(file.fd).st_blocks * 512) for file in self._files if not file.settled.is_set()
+            max(0, file.size_bytes - os.fstat(file.fd).st_blocks * 512)
+            for file in self._files
+            if not file.settled.is_set()
         )
 
     def claim(self, wanted: Sequence[Wanted], budget_bytes: int | None) -> tuple[list[RamFile], list[int]]:

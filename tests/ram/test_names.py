@@ -1,0 +1,74 @@
+"""Names are counted: several Mounts may show one path, and none takes it from another."""
+
+from __future__ import annotations
+
+import pytest
+
+from diskless.ram.file import RamFile
+from diskless.ram.names import Names
+
+
+class Recorder:
+    """A Namer that keeps what exists in a set and can be told to fail."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = {"/base"}
+        self.fail_at: str | None = None
+
+    def _add(self, path: str) -> None:
+        if path == self.fail_at:
+            raise OSError(28, "no space", path)
+        assert path.rpartition("/")[0] in self.there, f"{path} has no parent"
+        assert path not in self.there
+        self.there.add(path)
+
+    def _remove(self, path: str) -> None:
+        assert not any(other.startswith(path + "/") for other in self.there), f"{path} is not empty"
+        self.there.remove(path)
+
+    def link(self, path: str, file: RamFile) -> None:
+        self._add(path)
+
+    def unlink(self, path: str) -> None:
+        self._remove(path)
+
+    def make_directory(self, path: str) -> None:
+        self._add(path)
+
+    def remove_directory(self, path: str) -> None:
+        self._remove(path)
+
+
+def _file() -> RamFile:
+    return RamFile(size_bytes=1, mtime_ns=0, fd=-1)
+
+
+def test_what_is_hidden_as_often_as_it_was_shown_is_gone():
+    recorder, file = Recorder(), _file()
+    names = Names(recorder)
+    names.show("/base", {"/base/a/b/x": file, "/base/a/y": file})
+    names.show("/base", {"/base/a/b/x": file})
+    assert recorder.there == {"/base", "/base/a", "/base/a/b", "/base/a/b/x", "/base/a/y"}
+    names.hide("/base", {"/base/a/b/x": file, "/base/a/y": file})
+    assert recorder.there == {"/base", "/base/a", "/base/a/b", "/base/a/b/x"}
+    names.hide("/base", {"/base/a/b/x": file})
+    assert recorder.there == {"/base"}
+
+
+def test_a_name_that_shows_other_bytes_is_not_accepted():
+    recorder, file, other = Recorder(), _file(), _file()
+    names = Names(recorder)
+    names.show("/base", {"/base/a/x": file})
+    assert names.accept("/base", {"/base/a/x": file, "/base/a/y": other})
+    assert not names.accept("/base", {"/base/a/x": other})
+    assert not names.accept("/base", {"/base/a": other})  # a directory
+    assert not names.accept("/base", {"/base/a/x/z": other})  # below a file
+
+
+def test_all_names_appear_or_none():
+    recorder = Recorder()
+    names = Names(recorder)
+    recorder.fail_at = "/base/a/z"
+    with pytest.raises(OSError, match="no space"):
+        names.show("/base", {"/base/a/x": _file(), "/base/a/z": _file()})
+    assert recorder.there == {"/base"}
