@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from diskless.sources import Listing, Object, SourceSpec
 
 _log = logging.getLogger("diskless")
+# How often a job that waits for another's files looks whether it was cancelled.
+_CANCEL_POLL_S = 0.1
 
 
 class Request(NamedTuple):
@@ -137,17 +139,22 @@ class Job:
     def leave(self) -> None:
         """End the job when nobody needs it any more."""
         with LOCK:
-            needed = self.held or self.mounts > 0
-        if needed:
-            return
+            if self.held or self.mounts > 0:
+                return
+            self._forget()  # nobody joins a job that is ending
         self.cancel()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         with LOCK:
-            if _joinable.get(self.request) is self:
-                del _joinable[self.request]
-            claimed, self._claimed, self.files = self._claimed, [], {}
-            self.store.release(claimed)
+            self._release()
+
+    def _forget(self) -> None:
+        if _joinable.get(self.request) is self:
+            del _joinable[self.request]
+
+    def _release(self) -> None:
+        claimed, self._claimed, self.files = self._claimed, [], {}
+        self.store.release(claimed)
 
     def _run(self) -> None:
         started = time.monotonic()
@@ -156,13 +163,8 @@ class Job:
         except BaseException as error:
             self._error = error
             with LOCK:
-                claimed, self._claimed = self._claimed, []
-                for file in claimed:
-                    if file.claims == 1:
-                        self.store.settle(file, complete=False)
-                self.store.release(claimed)
-                if _joinable.get(self.request) is self:
-                    del _joinable[self.request]
+                self._forget()
+                self._release()
         finally:
             self._display.close()
             self._settled.set()
@@ -173,8 +175,7 @@ class Job:
         with loader.start(self._spec) as transfer:
             with LOCK:
                 self._transfer = transfer
-                if self._cancelled:
-                    raise Cancelled(f"the load of {self.url} was cancelled")
+            self._raise_if_cancelled()
             listing = transfer.list()
             objects = select(listing, self.request, self.url)
             self._stats = replace(
@@ -194,6 +195,11 @@ class Job:
                 self._transfer = None
                 self.files = {"": held[objects[0].path]} if listing.is_object else held
         self._stats = replace(self._stats, seconds=time.monotonic() - started)
+        self._display.update(self._stats.size_bytes, self._stats.size_bytes)
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled:
+            raise Cancelled(f"the load of {self.url} was cancelled")
 
     def _fill(self, transfer: loader.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
@@ -208,7 +214,8 @@ class Job:
                 for position in mine:
                     self.store.settle(files[position], complete=False)
         for file in files:
-            file.settled.wait()
+            while not file.settled.wait(_CANCEL_POLL_S):
+                self._raise_if_cancelled()
         with LOCK:
             failed = [file for file in files if not file.complete]
             for file in failed:

@@ -36,7 +36,7 @@ class Store:
     def __init__(self, backing: Backing) -> None:
         self.backing = backing
         self._shared: dict[FileKey, RamFile] = {}
-        self._files: list[RamFile] = []
+        self._files: set[RamFile] = set()
 
     @property
     def held_bytes(self) -> int:
@@ -70,7 +70,7 @@ class Store:
                 if file is None:
                     file = self.backing.allocate(want.size_bytes, want.mtime_ns)
                     file.key = want.key
-                    self._files.append(file)
+                    self._files.add(file)
                     if want.key is not None:
                         self._shared[want.key] = file
                     mine.append(position)
@@ -99,13 +99,11 @@ class Store:
         for file in files:
             file.claims -= 1
             if file.claims == 0:
-                self.settle(file, complete=False) if not file.complete else self._forget(file)
+                self.settle(file, complete=False)
+                if file.key is not None:
+                    del self._shared[file.key]
                 self._files.remove(file)
                 self.backing.discard(file)
-
-    def _forget(self, file: RamFile) -> None:
-        if file.key is not None:
-            del self._shared[file.key]
 
     def _check_budget(self, need_bytes: int, budget_bytes: int | None) -> None:
         if need_bytes:
