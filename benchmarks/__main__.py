@@ -1,0 +1,87 @@
+"""Run the benchmarks: all of them, or those that are named; print text, and leave text, JSON and pictures in a folder.
+
+python -m benchmarks                      # all, full size: about half an hour
+python -m benchmarks transfer --rounds 9
+python -m benchmarks --check              # a minute: everything runs and arrives at the right bytes
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks import picture, startup, today, transfer
+from benchmarks.measure import ContenderFailed, Run
+from benchmarks.servers import ServerUnavailable
+from benchmarks.verdict import Verdict
+
+MIB = 1 << 20
+NAMES = ("startup", "transfer", "today")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 0 when all ran and all targets were met; with --check, when all ran (its sizes are too small to judge)."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="name", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--check", action="store_true", help="small and short: only whether everything works")
+    parser.add_argument("--rounds", type=int, help="rounds of each (default 7; startup 15)")
+    parser.add_argument("--size-mib", type=int, help="size of the object (default: transfer 2048, today 1024)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
+    options = parser.parse_args(arguments)
+    command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
+    try:
+        met = all([_run(name, options, command) for name in options.names or NAMES])
+    except (ContenderFailed, ServerUnavailable) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return 0 if met or options.check else 1
+
+
+def _run(name: str, options: argparse.Namespace, command: str) -> bool:
+    rounds = options.rounds or (1 if options.check else 15 if name == "startup" else 7)
+    size_bytes = (options.size_mib or (32 if options.check else 2048 if name == "transfer" else 1024)) * MIB
+    runs: list[Run] = []
+    verdicts: list[Verdict] = []
+    report: startup.Report | transfer.Report | today.Report
+    if name == "startup":
+        report = startup.benchmark(rounds=rounds, say=_say)
+        text, verdicts = startup.table(report), report.verdicts
+    elif name == "transfer":
+        report = transfer.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
+    else:
+        report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        text, runs = today.table(report), report.runs
+    heading = f"{name}: `{command}`, {_machine()}"
+    print(f"\n{heading}\n\n{text}\n")
+    if not options.check:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / f"{name}.txt").write_text(f"{heading}\n\n{text}\n")
+        content = {"command": command, "machine": _machine(), **asdict(report)}
+        (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+        if runs and not picture.draw(runs, size_bytes, heading, options.out / f"{name}.png"):
+            _say("no picture: matplotlib is not installed")
+    return all(verdict.met for verdict in verdicts)
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / (1 << 30)
+    cores = len(os.sched_getaffinity(0))
+    linux, python = platform.release().split("-")[0], platform.python_version()
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    return f"{cores} cores, {memory:.0f} GiB, Linux {linux}, Python {python}, {day}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

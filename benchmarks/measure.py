@@ -1,0 +1,102 @@
+"""One run of one contender, in a process of its own, timed against the server's log."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import control_group
+from benchmarks.contenders import Target
+from benchmarks.servers import BUCKET, Nginx, S3Object
+
+_TIMEOUT_S = 600.0
+
+
+class ContenderFailed(RuntimeError):
+    """A contender did not run, or arrived at other bytes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One transfer. All contenders are timed alike: from the first request that the server saw to the last byte."""
+
+    contender: str
+    beside: str
+    start_up_s: float
+    wall_s: float
+    # From the moment the work began (everything imported that the contender needs) until all was done.
+    together_s: float
+    cpu_s: float
+    server_cpu_s: float
+    peak_bytes: int
+    memory_from: str
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """Return the environment of a contender: the caller's, without settings for another S3, or for diskless."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "DISKLESS_", "FSSPEC_")) and not name.lower().endswith("_proxy")
+    }
+    root = str(Path(__file__).resolve().parent.parent)
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH", "")))),
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "benchmark",
+        "AWS_SECRET_ACCESS_KEY": "benchmark",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def measure(
+    server: Nginx, entry: S3Object, contender: str, *, beside: str = "nothing", verify: bool = False, module: str = ""
+) -> Run:
+    """Run a contender of `module` (transfer's, or another with the same command line) once.
+
+    Raises ContenderFailed when it ends with an error, or with `verify` when its bytes are not the object's.
+    """
+    scratch = tempfile.mkdtemp(prefix="diskless-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    target = Target(server.endpoint, BUCKET, entry.key, entry.size_bytes, scratch)
+    request = {"contender": contender, "target": asdict(target), "beside": beside, "verify": verify}
+    server.forget_requests()
+    server_cpu = server.cpu_seconds()
+    try:
+        finished = control_group.run(
+            [sys.executable, "-m", module or "benchmarks.contender_process", json.dumps(request)],
+            env=environment(server.endpoint),
+            timeout_s=_TIMEOUT_S,
+            keep=server.pids[:1],
+        )
+    except subprocess.TimeoutExpired:
+        raise ContenderFailed(f"{contender} beside {beside} was not done after {_TIMEOUT_S:.0f} s") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if finished.returncode != 0:
+        raise ContenderFailed(f"{contender} beside {beside} ended with {finished.returncode}:\n{finished.stderr}")
+    times = json.loads(finished.stdout.splitlines()[-1])
+    if verify and times["sha256"] != entry.sha256:
+        raise ContenderFailed(f"{contender} arrived at other bytes: {times['sha256']}, not {entry.sha256}")
+    first_request = server.first_request()
+    return Run(
+        contender=contender,
+        beside=beside,
+        start_up_s=first_request - finished.started,
+        wall_s=times["transferred"] - first_request,
+        together_s=max(times["transferred"], times["beside_done"]) - times["begun"],
+        cpu_s=finished.usage.cpu_seconds,
+        server_cpu_s=server.cpu_seconds() - server_cpu,
+        peak_bytes=finished.usage.peak_bytes,
+        memory_from=finished.usage.memory_from,
+    )
