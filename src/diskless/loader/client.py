@@ -1,0 +1,184 @@
+"""Job: a transfer as the user's process sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from diskless import errors
+from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
+from diskless.loader import process
+from diskless.loader.plan import Part
+from diskless.loader.protocol import MAX_DESCRIPTORS, Channel, Message, pieces
+
+if TYPE_CHECKING:
+    from diskless.sources import Listing, Object, SourceSpec
+
+# How often a Loader that dies is replaced, per request.
+_REPLACEMENTS = 3
+
+
+@dataclass
+class JobStats:
+    """Counts of one job. `refetched_bytes` were fetched again after a Loader died."""
+
+    retries: int = 0
+    parts: int = 0
+    loaders_lost: int = 0
+    refetched_bytes: int = 0
+
+
+@dataclass
+class _Progress:
+    """Which parts are in place; kept here, so that a new Loader can take up what is missing."""
+
+    sizes: list[int]
+    parts: list[list[Part]] = field(init=False)
+    bytes_before: int = 0  # in place before the present Loader began
+
+    def __post_init__(self) -> None:
+        self.parts = [[] for _ in self.sizes]
+
+    def missing(self, file: int) -> list[tuple[int, int]]:
+        """Return the ranges of a file that are not in place."""
+        position, ranges = 0, []
+        for part in sorted(self.parts[file]):
+            if part.start > position:
+                ranges.append((position, part.start))
+            position = max(position, part.end)
+        if position < self.sizes[file]:
+            ranges.append((position, self.sizes[file]))
+        return ranges
+
+    def done_bytes(self) -> int:
+        return sum(part.end - part.start for parts in self.parts for part in parts)
+
+
+class Job:
+    """One connection to the Loader. Used by one thread; `cancel` may come from any."""
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.stats = JobStats()
+        self._spec = spec
+        self._cancelled = False
+        self._channel = self._connect()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; a transfer under way stops."""
+        self._channel.end()
+        self._channel.close()
+
+    def cancel(self) -> None:
+        """Stop: `list` or `fetch`, in whichever thread, raises Cancelled."""
+        self._cancelled = True
+        self._channel.end()
+
+    def list(self) -> Listing:
+        """Return the objects of the URL; raises NotFound, CredentialsError, AccessDenied, SourceUnavailable …"""
+        from diskless.sources import Listing, Object
+
+        def ask() -> Listing:
+            self._channel.send({"op": "list"})
+            objects: list[Object] = []
+            refused: list[tuple[str, str]] = []
+            while True:
+                message = self._receive()
+                content: Any = message
+                if message["op"] == "objects":
+                    objects.extend(Object.from_message(entry) for entry in content["objects"])
+                elif message["op"] == "refused":
+                    refused.extend((key, why) for key, why in content["refused"])
+                elif message["op"] == "listed":
+                    return Listing(objects, refused, bool(message["is_object"]))
+
+        return self._with_replacements(ask)
+
+    def fetch(
+        self, files: Sequence[tuple[Object, int]], on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """Write every object into its descriptor; returns when all bytes are in place.
+
+        `on_progress` is called about ten times a second with the bytes in place. Raises TransferError, ObjectChanged,
+        LoaderDied, Cancelled, or what the store says.
+        """
+        progress = _Progress([entry.size_bytes for entry, _ in files])
+        self._with_replacements(lambda: self._fetch(files, progress, on_progress or (lambda _: None)))
+
+    def _fetch(
+        self, files: Sequence[tuple[Object, int]], progress: _Progress, on_progress: Callable[[int], None]
+    ) -> None:
+        progress.bytes_before = progress.done_bytes()
+        numbers = [number for number in range(len(files)) if progress.missing(number)]
+        entries = [(files[number][0].to_message(), progress.missing(number)) for number in numbers]
+        sent = 0
+        for piece in pieces(entries, MAX_DESCRIPTORS):
+            descriptors = [files[number][1] for number in numbers[sent : sent + len(piece)]]
+            self._channel.send({"op": "files", "files": piece}, descriptors)
+            sent += len(piece)
+        if not numbers:
+            return
+        self._channel.send({"op": "fetch"})
+        retries_before, received = self.stats.retries, 0
+        while True:
+            try:
+                message = self._receive()
+            except EOFError:
+                self.stats.refetched_bytes += max(0, progress.bytes_before + received - progress.done_bytes())
+                raise
+            content: Any = message
+            if message["op"] == "progress":
+                for number, start, end in content["parts"]:
+                    file = numbers[number]
+                    progress.parts[file].append(Part(file, start, end))
+                    self.stats.parts += 1
+                received = content["bytes"]
+                self.stats.retries = retries_before + content["retries"]
+                on_progress(progress.bytes_before + received)
+            elif message["op"] == "complete":
+                return
+
+    def _connect(self) -> Channel:
+        channel = process.connect()
+        channel.send(
+            {"op": "open", "source": self._spec.to_message(), "refresh": self._spec.refresh is not None},
+        )
+        return channel
+
+    def _with_replacements(self, ask: Callable[[], Any]) -> Any:
+        """Do `ask`, again with a new Loader when the present one dies."""
+        while True:
+            try:
+                return ask()
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                if self._cancelled:
+                    raise Cancelled(f"the load of {self._spec.display} was cancelled") from None
+                self.stats.loaders_lost += 1
+                if self.stats.loaders_lost > _REPLACEMENTS:
+                    raise LoaderDied(
+                        f"{self._spec.display}: the Loader process died {self.stats.loaders_lost} times; is it killed "
+                        "for memory, or by a policy of this machine?"
+                    ) from None
+                self._channel.close()
+                self._channel = self._connect()
+
+    def _receive(self) -> Message:
+        """Return the next answer; raises the error when it is one, and gives credentials when they are asked for."""
+        while True:
+            message, _ = self._channel.receive()
+            if message["op"] == "error":
+                kind = getattr(errors, str(message["kind"]), TransferError)
+                raise (kind if issubclass(kind, DisklessError) else TransferError)(str(message["message"]))
+            if message["op"] != "credentials":
+                return message
+            assert self._spec.refresh is not None
+            self._channel.send({"op": "credentials", "credentials": self._spec.refresh().to_message()})

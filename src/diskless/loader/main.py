@@ -1,0 +1,46 @@
+"""What runs in the Loader process: takes connections over the control socket and serves each in a thread."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+
+from diskless.loader.protocol import VERSION, Channel
+from diskless.loader.serve import Service
+
+# Descriptors as `process.launch` hands them over.
+CONTROL_FD = 3
+_IDLE_S = 5.0
+
+
+def main() -> None:
+    """Serve until the user's process is gone or has had nothing to load for a while."""
+    _raise_descriptor_limit()
+    control = Channel(socket.socket(fileno=CONTROL_FD))
+    control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
+    services: list[threading.Thread] = []
+    while True:
+        if not select.select([control], [], [], _IDLE_S)[0]:
+            services = [service for service in services if service.is_alive()]
+            if services:
+                continue
+            break
+        try:
+            _, descriptors = control.receive()
+        except (EOFError, OSError):
+            break
+        for fd in descriptors:
+            service = threading.Thread(target=Service(Channel(socket.socket(fileno=fd))).run, daemon=True)
+            service.start()
+            services.append(service)
+    # At once, in mid-transfer too: nobody is left to read what the other threads write.
+    os._exit(0)
+
+
+def _raise_descriptor_limit() -> None:
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

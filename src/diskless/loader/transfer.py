@@ -1,0 +1,162 @@
+"""Transfer: moves parts of objects into RAM files, several at once, and retries what is missing."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
+from diskless.loader.plan import Part, plan
+
+if TYPE_CHECKING:
+    from diskless.sources import Object, Source
+
+CONNECTIONS = 8
+# A part may fail this often in a row without a byte of progress; a whole transfer has more, but not without end.
+ATTEMPTS = 6
+RETRIES = 200
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+REPORT_INTERVAL_S = 0.1
+
+# Called with the bytes written so far, the parts completed since the last call, and how many retries there were;
+# returns False when it could not deliver them now: they come again with the next call.
+Report = Callable[[int, Sequence[Part], int], bool]
+
+
+class Transfer:
+    """One set of objects on its way. `start`, then the outcome goes to `on_end`: None, or the error."""
+
+    def __init__(
+        self,
+        source: Source,
+        files: Sequence[tuple[Object, int]],
+        missing: Sequence[Part],
+        report: Report,
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._source = source
+        self._files = files
+        self._report = report
+        self._on_end = on_end
+        self._stop = threading.Event()
+        # Guards everything below. Bytes are moved without it.
+        self._lock = threading.Lock()
+        self._parts = deque(plan(missing, CONNECTIONS))
+        self._done_bytes = 0
+        self._completed: list[Part] = []
+        self._retries = 0
+        self._reported_at = 0.0
+        self._error: BaseException | None = None
+        self._workers = 0
+
+    def start(self) -> None:
+        """Start the connections; raises RuntimeError when not a single thread can be started."""
+        wanted = max(1, min(CONNECTIONS, len(self._parts)))
+        with self._lock:
+            for number in range(wanted):
+                thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    if self._workers == 0:
+                        raise
+                    break
+                self._workers += 1
+
+    def cancel(self) -> None:
+        """Stop at the next chunk."""
+        self._stop.set()
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    if not self._parts:
+                        break
+                    part = self._parts.popleft()
+                self._fetch(part)
+        except BaseException as error:
+            with self._lock:
+                self._error = self._error or error
+            self._stop.set()
+        with self._lock:
+            self._workers -= 1
+            last = self._workers == 0
+        if last:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._error is None and self._stop.is_set():
+            self._error = Cancelled("the transfer was cancelled")
+        self._report(self._done_bytes, self._completed, self._retries)
+        self._on_end(self._error)
+
+    def _fetch(self, part: Part) -> None:
+        entry, fd = self._files[part.file]
+        position, attempts, pause_s = part.start, 0, FIRST_PAUSE_S
+        while position < part.end:
+            before = position
+            try:
+                for chunk in self._source.read(entry, position, part.end):
+                    position += self._write(entry, fd, chunk, position, part.end)
+                    if self._stop.is_set():
+                        return
+                if position < part.end:
+                    raise SourceUnavailable(f"the answer ended {part.end - position} bytes early")
+            except SourceUnavailable as error:
+                if position > before:
+                    attempts, pause_s = 0, FIRST_PAUSE_S
+                attempts += 1
+                with self._lock:
+                    self._retries += 1
+                    spent = self._retries > RETRIES
+                if attempts >= ATTEMPTS or spent:
+                    raise TransferError(
+                        f"{entry.key}: bytes {position} to {part.end} of {entry.size_bytes} could not be fetched in "
+                        f"{attempts} attempts{' (the retries of this transfer are used up)' if spent else ''}; "
+                        f"the last cause: {error}"
+                    ) from None
+                # Jitter keeps many clients from coming back together.
+                if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
+                    return
+                pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        with self._lock:
+            self._completed.append(part)
+        self._tell()
+
+    def _write(self, entry: Object, fd: int, chunk: object, position: int, end: int) -> int:
+        view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
+        size = view.nbytes
+        if position + size > end:
+            raise TransferError(f"{entry.key}: the server sent more than bytes {position} to {end}, which were asked for")
+        written = 0
+        while written < size:
+            try:
+                written += os.pwrite(fd, view[written:], position + written)
+            except OSError as error:
+                raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
+        with self._lock:
+            self._done_bytes += size
+        self._tell()
+        return size
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now - self._reported_at < REPORT_INTERVAL_S:
+                return
+            self._reported_at = now
+            if self._report(self._done_bytes, self._completed, self._retries):
+                self._completed = []
+
+
+def known(error: BaseException) -> DisklessError:
+    """Return an error of ours for anything that went wrong."""
+    if isinstance(error, DisklessError):
+        return error
+    return TransferError(f"the transfer failed unexpectedly: {type(error).__name__}: {error}")

@@ -1,0 +1,87 @@
+"""What a store's refusal means: one table from HTTP status and S3 error code to our errors.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from diskless.errors import (
+    AccessDenied,
+    CredentialsError,
+    DisklessError,
+    NotFound,
+    ObjectChanged,
+    SourceUnavailable,
+    TransferError,
+    redact,
+)
+from diskless.sources.spec import Object, SourceSpec
+
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
+_REJECTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "InvalidSecurity"}
+_CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
+_REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
+_STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
+
+
+def failure(
+    spec: SourceSpec, status: int, body: str, headers: Mapping[str, str], region: str, what: str | None = None
+) -> DisklessError:
+    """Return the error for an answer that is no success. `what` is named in place of the URL."""
+    found = _CODE.search(body)
+    code = found[1] if found else ""
+    where = what or spec.display
+    at = f" at {spec.endpoint}" if spec.endpoint else ""
+    said = f"{status} {code}".strip()
+    right = headers.get("x-amz-bucket-region") or next((a or b for a, b in _REGION.findall(body)), "")
+    if code == "NoSuchBucket":
+        return NotFound(f"no such bucket: s3://{spec.url.bucket}{at}")
+    if status in (301, 307) or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
+        hint = f"; it is in {right}: set AWS_REGION or storage_options={{'region': '{right}'}}" if right else ""
+        return SourceConfiguration(f"{where}: {region} is the wrong region for this bucket ({said}){hint}")
+    if code in _EXPIRED:
+        return CredentialsError(f"{where}: the credentials are expired ({said}); renew them, for instance with `aws sso login`")
+    if code in _REJECTED or status == 401:
+        return CredentialsError(
+            f"{where}: the credentials were not accepted ({said}); check the key, its secret and that they belong to this "
+            f"endpoint{at}"
+        )
+    if code == "RequestTimeTooSkewed":
+        return CredentialsError(f"{where}: the clock of this machine is off ({said})")
+    if status == 403:
+        return AccessDenied(f"{where}: access denied ({said}); may this caller list and read it (s3:ListBucket, s3:GetObject)?")
+    if status == 404:
+        return NotFound(f"{where} does not exist{at} ({said})")
+    if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
+        return SourceUnavailable(f"{where}: the server answered {said}")
+    return TransferError(f"{where}: the server answered {said}")
+
+
+class SourceConfiguration(CredentialsError):
+    """The store is asked in the wrong region."""
+
+
+def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) -> DisklessError:
+    """Return our error for one of obstore's while a range of `entry` was read."""
+    text = str(error)
+    what = f"s3://{spec.url.bucket}/{entry.key}"
+    kind = type(error).__name__
+    if kind == "PreconditionError":
+        return ObjectChanged(f"{what} was replaced while it was read (at byte {start}): load it again to get the new version")
+    if isinstance(error, FileNotFoundError):
+        return ObjectChanged(f"{what} was deleted while it was read (at byte {start})")
+    if "non-partial response" in text:
+        return TransferError(f"{what}: the server ignores ranges (it answers 200 to a request for a part); use one that serves them")
+    status = _STATUS.search(text)
+    if status:
+        return failure(spec, int(status[1] or status[2]), text, {}, spec.region or "", what)
+    first = redact(text.split("\n")[0], *_secrets(spec))
+    return SourceUnavailable(f"{what}: {first}" + (f" (at byte {start})" if start else ""))
+
+
+def _secrets(spec: SourceSpec) -> tuple[str | None, ...]:
+    found = spec.credentials
+    return (found.key, found.secret, found.token) if found else ()

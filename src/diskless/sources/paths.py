@@ -1,0 +1,55 @@
+"""Which key becomes which path below a Mount, and which keys cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from diskless.sources.spec import Object
+
+_NAME_MAX, _PATH_MAX = 255, 4000  # limits.h; room is left for the path of the Mount
+
+
+def refusal(path: str) -> str | None:
+    """Say why a relative path cannot be a file, or return None where it can."""
+    segments = path.split("/")
+    if path.startswith("/") or "" in segments:
+        return "it has an empty part between slashes"
+    if "." in segments or ".." in segments:
+        return "it has a part '.' or '..'"
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        return "it holds control characters"
+    try:
+        encoded = path.encode("utf-8")
+    except UnicodeEncodeError:
+        return "it is not valid UTF-8"
+    if any(len(segment) > _NAME_MAX for segment in encoded.split(b"/")):
+        return f"a part is longer than {_NAME_MAX} bytes"
+    if len(encoded) > _PATH_MAX:
+        return f"it is longer than {_PATH_MAX} bytes"
+    return None
+
+
+def place(entries: Iterable[Object]) -> tuple[list[Object], list[tuple[str, str]]]:
+    """Split listed objects, their `path` relative to the URL, into those that can be files and those refused.
+
+    Directory markers (empty objects whose key ends in a slash) are no files, and nothing that needs to be said.
+    """
+    placed: list[Object] = []
+    refused: list[tuple[str, str]] = []
+    for entry in entries:
+        if entry.key.endswith("/") and entry.size_bytes == 0:
+            continue
+        why = refusal(entry.path)
+        if why is None:
+            placed.append(entry)
+        else:
+            refused.append((entry.key, why))
+    directories = {
+        entry.path[:position]
+        for entry in placed
+        for position, character in enumerate(entry.path)
+        if character == "/"
+    }
+    both = [entry for entry in placed if entry.path in directories]
+    refused.extend((entry.key, f"there are objects below {entry.key}/ too, and a path cannot be both") for entry in both)
+    return [entry for entry in placed if entry.path not in directories], refused

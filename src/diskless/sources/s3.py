@@ -1,0 +1,231 @@
+"""S3Source: lists a bucket by ListObjectsV2 and reads pinned ranges through obstore.
+
+The listing is our own request: obstore's aborts on the first key with an empty or ``..`` part, and shows the directory
+marker ``a/`` as an object ``a``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, unquote
+
+from diskless.errors import DisklessError, NotFound, ObjectChanged, SourceUnavailable, TransferError, redact
+from diskless.sources import paths
+from diskless.sources.ambient import ambient_credentials
+from diskless.sources.failures import failure, from_obstore
+from diskless.sources.http import Endpoint, request
+from diskless.sources.signing import canonical_query, sign_get
+from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
+
+CHUNK_BYTES = 512 << 10
+_DEFAULT_REGION = "us-east-1"
+# Renewed this long before they expire, and at most this often.
+_RENEW_AHEAD_S = 300.0
+_CONNECT_TIMEOUT, _STALL_TIMEOUT = "10s", "30s"
+
+
+class S3Source:
+    """A bucket and prefix, or one object. Used by several threads at once."""
+
+    def __init__(self, spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> None:
+        self._spec = spec
+        self._refresh = refresh
+        self._region = spec.region or _DEFAULT_REGION
+        self._store: Any = None
+        # Guards the store and the credentials.
+        self._lock = threading.Lock()
+        self._credentials = spec.credentials
+        bucket = spec.url.bucket
+        base = spec.endpoint or f"https://s3.{self._region}.amazonaws.com"
+        self._path = "" if not spec.path_style else "/" + bucket
+        if not spec.path_style:
+            scheme, _, host = base.partition("://")
+            base = f"{scheme}://{bucket}.{host}"
+        self._endpoint = Endpoint(base, spec.ca_bundle, spec.verify_tls)
+
+    def list(self) -> Listing:
+        key = self._spec.url.key
+        if key and not key.endswith("/"):
+            exact, entries = self._look_up(key)
+            if exact is not None:
+                name = key.rpartition("/")[2]
+                placed, refused = paths.place([replace(exact, path=name)])
+                if refused:
+                    raise NotFound(f"{self._spec.display}: this key cannot be a file: {refused[0][1]}")
+                return Listing(placed, [], True)
+            key += "/"
+        else:
+            entries = self._pages(key)
+        objects = [replace(entry, path=entry.key[len(key) :]) for entry in entries if entry.key != key]
+        if not objects:
+            raise NotFound(self._nothing_at(key))
+        placed, refused = paths.place(objects)
+        return Listing(placed, refused, False)
+
+    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+        import obstore
+
+        options: dict[str, Any] = {"range": (start, end)}
+        if entry.etag:
+            options["if_match"] = entry.etag
+        try:
+            answer = obstore.get(self._opened(), entry.key, options=options)  # type: ignore[arg-type]
+            if answer.range != (start, end) or answer.meta["size"] != entry.size_bytes:
+                raise ObjectChanged(
+                    f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was listed, "
+                    f"or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
+                )
+            yield from answer.stream(min_chunk_size=CHUNK_BYTES)
+        except DisklessError:
+            raise
+        except Exception as error:
+            raise from_obstore(error, self._spec, entry, start) from None
+
+    def _named(self, entry: Object) -> str:
+        return f"s3://{self._spec.url.bucket}/{entry.key}"
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._store is None:
+                self._store = self._open()
+            return self._store
+
+    def _open(self) -> Any:
+        from obstore.store import S3Store
+
+        spec = self._spec
+        client: dict[str, Any] = {
+            "allow_http": self._endpoint.url.startswith("http:"),
+            "connect_timeout": _CONNECT_TIMEOUT,
+            "read_timeout": _STALL_TIMEOUT,
+            "timeout": "1h",
+            "http1_only": True,
+        }
+        if spec.ca_bundle:
+            with open(spec.ca_bundle, "rb") as file:
+                client["root_certificate"] = file.read()
+        if not spec.verify_tls:
+            client["allow_invalid_certificates"] = True
+        options: dict[str, Any] = {"region": self._region, "virtual_hosted_style_request": not spec.path_style}
+        if spec.endpoint:
+            options["endpoint"] = self._endpoint.url if not spec.path_style else spec.endpoint
+        if spec.request_payer:
+            options["request_payer"] = True
+        if spec.anonymous:
+            options["skip_signature"] = True
+        else:
+            options["credential_provider"] = self._provide
+        # The Loader retries, and only what is missing.
+        return S3Store(spec.url.bucket, client_options=client, retry_config={"max_retries": 0}, **options)
+
+    def _provide(self) -> dict[str, Any]:
+        """Give obstore credentials, as often as it asks."""
+        from datetime import datetime, timezone
+
+        found = self._current()
+        expires = datetime.fromtimestamp(found.expires_at, timezone.utc) if found.expires_at else None
+        return {"access_key_id": found.key, "secret_access_key": found.secret, "token": found.token, "expires_at": expires}
+
+    def _current(self) -> Credentials:
+        found = self._credentials
+        if found is None or (found.expires_at is not None and found.expires_at - time.time() < _RENEW_AHEAD_S):
+            if self._refresh is not None:
+                found = self._refresh()
+            elif self._spec.credentials is None:
+                found = ambient_credentials(self._spec.region)
+            self._credentials = found
+        assert found is not None
+        return found
+
+    def _look_up(self, key: str) -> tuple[Object | None, list[Object]]:
+        """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
+        objects, more = self._page({"prefix": key})
+        if objects and objects[0].key == key:  # a key sorts before all that begin with it
+            return objects[0], []
+        if more is not None:
+            return None, self._pages(key + "/")
+        return None, [entry for entry in objects if entry.key.startswith(key + "/")]
+
+    def _pages(self, prefix: str) -> list[Object]:
+        found: list[Object] = []
+        parameters = {"prefix": prefix} if prefix else {}
+        while True:
+            objects, more = self._page(parameters)
+            found.extend(objects)
+            if more is None:
+                return found
+            parameters = {**parameters, "continuation-token": more}
+
+    def _page(self, parameters: dict[str, str]) -> tuple[list[Object], str | None]:
+        root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
+        encoded = _text(root, "EncodingType") == "url"
+        objects = [
+            Object(
+                key=unquote(_text(item, "Key"), errors="surrogateescape") if encoded else _text(item, "Key"),
+                path="",
+                size_bytes=int(_text(item, "Size") or 0),
+                etag=_text(item, "ETag") or None,
+                version=None,
+                mtime_ns=_nanoseconds(_text(item, "LastModified")),
+            )
+            for item in root.iter("Contents")
+        ]
+        more = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else ""
+        return objects, more or None
+
+    def _get(self, parameters: dict[str, str]) -> Any:
+        """Return the XML of a request to the bucket, without namespaces."""
+        import xml.etree.ElementTree as ElementTree
+
+        query, path = canonical_query(parameters), quote(self._path or "/", safe="/")
+        headers = {"x-amz-request-payer": "requester"} if self._spec.request_payer else {}
+        if not self._spec.anonymous:
+            headers = sign_get(self._endpoint.host, path, query, self._current(), self._region, headers)
+        status, answer_headers, body = request(self._endpoint, "GET", f"{path}?{query}", headers)
+        if status != 200:
+            raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self._region)
+        try:
+            root = ElementTree.fromstring(body)
+        except ElementTree.ParseError:
+            raise SourceUnavailable(f"{self._endpoint.url} answered a listing with something that is no XML") from None
+        for element in root.iter():
+            element.tag = element.tag.rpartition("}")[2]
+        return root
+
+    def _nothing_at(self, key: str) -> str:
+        """Say that nothing is at `key`, and what near it is."""
+        import difflib
+
+        wanted, bucket = key.rstrip("/"), f"s3://{self._spec.url.bucket}"
+        if not wanted:
+            return f"the bucket {bucket} is empty"
+        parent, _, name = wanted.rpartition("/")
+        parent += "/" if parent else ""
+        try:
+            root = self._get({"list-type": "2", "encoding-type": "url", "delimiter": "/", "prefix": parent})
+        except DisklessError:
+            return f"no object at {bucket}/{key}"
+        names = [unquote(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
+        names += [unquote(_text(item, "Key")) for item in root.iter("Contents")]
+        near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
+        suggestions = [found for found in names if found.rstrip("/") in near]
+        if suggestions:
+            return f"no object at {bucket}/{key} (did you mean {' or '.join(f'{bucket}/{found}' for found in suggestions)}?)"
+        if names:
+            return f"no object at {bucket}/{key}; below {bucket}/{parent} there are: {', '.join(sorted(names)[:5])}"
+        return f"no object at {bucket}/{key}, nor anything below {bucket}/{parent}"
+
+
+def _text(element: Any, name: str) -> str:
+    found = element.find(name)
+    return (found.text or "") if found is not None else ""
+
+
+def _nanoseconds(text: str) -> int:
+    from datetime import datetime
+
+    return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1e9) if text else 0

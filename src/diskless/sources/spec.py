@@ -1,0 +1,127 @@
+"""What is to be read and as whom: plain data that crosses from the user's process to the Loader."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from diskless.sources.url import URL
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object of a store, pinned to the version that was listed.
+
+    `path` is where it goes below the URL (the last part of its key when the URL is the object itself).
+    """
+
+    key: str
+    path: str
+    size_bytes: int
+    etag: str | None
+    version: str | None
+    mtime_ns: int
+
+    def to_message(self) -> list[Any]:
+        return [self.key, self.path, self.size_bytes, self.etag, self.version, self.mtime_ns]
+
+    @staticmethod
+    def from_message(message: list[Any]) -> Object:
+        return Object(*message)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is below a URL. `refused` are keys that cannot be files, and why."""
+
+    objects: list[Object]
+    refused: list[tuple[str, str]]
+    is_object: bool
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Keys of AWS's Signature Version 4. `expires_at` is seconds since the epoch; None: never."""
+
+    key: str
+    secret: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+
+    def to_message(self) -> Message:
+        return asdict(self)
+
+    @staticmethod
+    def from_message(message: Message) -> Credentials:
+        return Credentials(**message)
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Everything the Loader needs to read a URL. Printing it shows no secret."""
+
+    url: URL
+    region: str | None = None
+    endpoint: str | None = None
+    path_style: bool = False
+    anonymous: bool = False
+    # None: the Loader asks web identity, the container's endpoint or the instance's.
+    credentials: Credentials | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
+    verify_tls: bool = True
+    request_payer: bool = False
+    # Who the caller is where `credentials` change over time, such as the name of a role or of a session.
+    principal: str = field(default="", repr=False)
+    # Makes fresh credentials, in the user's process only.
+    refresh: Callable[[], Credentials] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def display(self) -> str:
+        """The URL, which holds no secret."""
+        return str(self.url)
+
+    @property
+    def identity(self) -> str:
+        """Equal for two specs that read the same store as the same caller: only these may share bytes."""
+        caller = self.principal or (self.credentials and f"{self.credentials.key}\0{self.credentials.secret}") or ""
+        digest = hashlib.sha256(caller.encode()).hexdigest()[:16]
+        kind = "anonymous" if self.anonymous else digest
+        return f"{self.url.scheme} {self.endpoint or self.region or ''} {self.url.bucket} {kind}"
+
+    def to_message(self) -> Message:
+        message = {name: getattr(self, name) for name in _PLAIN}
+        message["url"] = [self.url.scheme, self.url.bucket, self.url.key]
+        message["credentials"] = self.credentials.to_message() if self.credentials else None
+        return message
+
+    @staticmethod
+    def from_message(message: Message) -> SourceSpec:
+        plain = {name: message[name] for name in _PLAIN}
+        credentials = message["credentials"]
+        return SourceSpec(
+            url=URL(*message["url"]),
+            credentials=Credentials.from_message(credentials) if credentials else None,
+            **plain,
+        )
+
+
+_PLAIN = ("region", "endpoint", "path_style", "anonymous", "ca_bundle", "verify_tls", "request_payer", "principal")
+
+
+class Source(Protocol):
+    """Where bytes come from."""
+
+    def list(self) -> Listing:
+        """Return the objects of the URL; raises NotFound when there is none."""
+        ...
+
+    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+        """Yield buffers of the bytes from `start` to `end` (exclusive) of the version that was listed.
+
+        Raises SourceUnavailable where trying again may help, ObjectChanged when that version is gone.
+        """
+        ...

@@ -1,0 +1,14 @@
+"""Opens a Source where the transfer runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diskless.sources.spec import Credentials, Source, SourceSpec
+
+
+def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> Source:
+    """Return the Source of `spec`; `refresh` asks the user's process for fresh credentials."""
+    from diskless.sources.s3 import S3Source
+
+    return S3Source(spec, refresh)

@@ -1,0 +1,50 @@
+"""URLs of objects, read by our own parser: keys stay byte for byte as written, with no percent decoding."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from diskless.errors import InvalidURL
+
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
+# Bucket names, access-point aliases and the older, laxer names of us-east-1 (S3 user guide, "Bucket naming rules").
+_BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+
+
+@dataclass(frozen=True)
+class URL:
+    """``scheme://bucket/key``; an empty key is the whole bucket."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.bucket}/{self.key}" if self.key else f"{self.scheme}://{self.bucket}"
+
+
+def parse_url(url: str) -> URL:
+    """Return the parts of an ``s3://bucket/key`` URL; InvalidURL says what is wrong with any other."""
+    if not isinstance(url, str):
+        raise InvalidURL(f"a URL is a str such as 's3://bucket/prefix', not {type(url).__name__}")
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise InvalidURL("this is no URL (one looks like 's3://bucket/prefix')" + ("" if "@" in url else f": {url!r}"))
+    if scheme[1].lower() != "s3":
+        raise InvalidURL(f"{scheme[1]}:// is not supported yet; s3://bucket/prefix is")
+    bucket, _, key = url[scheme.end() :].partition("/")
+    if "@" in bucket:
+        # Never echoed: what stands before the @ may be a secret.
+        raise InvalidURL(
+            "an s3:// URL holds no user name or keys; give them as storage_options={'key': …, 'secret': …} or in the "
+            "environment"
+        )
+    if not _BUCKET.fullmatch(bucket):
+        raise InvalidURL(f"{bucket!r} is no bucket name, in {url!r}")
+    segments = key.removesuffix("/").split("/") if key else []
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise InvalidURL(f"{url!r}: a prefix with an empty, '.' or '..' part cannot be a path; mount what is above it")
+    if "\0" in key:
+        raise InvalidURL(f"{url!r} holds a NUL character")
+    return URL("s3", bucket, key)
