@@ -39,11 +39,11 @@ class Run:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """Return the environment of a contender: the caller's, without settings for another S3, or for diskless."""
+    """Return the environment of a contender: the caller's, without settings for another S3."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "DISKLESS_", "FSSPEC_")) and not name.lower().endswith("_proxy")
+        if not name.startswith(("AWS_", "FSSPEC_")) and not name.lower().endswith("_proxy")
     }
     root = str(Path(__file__).resolve().parent.parent)
     return kept | {

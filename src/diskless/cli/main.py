@@ -1,0 +1,44 @@
+"""`diskless`: reads the command line, runs one command, turns its errors into one line and an exit status.
+
+Exit status: 0 done, 1 failed (the reason is one line on stderr), 2 the command line made no sense, 128 + n stopped by
+signal n.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+import diskless
+from diskless.cli import demo
+from diskless.errors import DisklessError, redact
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `diskless` with these arguments (those of the process by default) and return its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        run = options.run
+        return int(run(options))
+    except DisklessError as error:
+        print(f"diskless: {redact(_one_line(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output is gone: `diskless demo | head -1`
+        sys.stderr.close()
+        return 128 + signal.SIGPIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diskless", description=diskless.__doc__)
+    parser.add_argument("--version", action="version", version=f"diskless {diskless.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    demo.add_command(commands)
+    return parser
+
+
+def _one_line(error: DisklessError) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
