@@ -39,11 +39,16 @@ class Run:
 
 
 def environment(endpoint: str) -> dict[str, str]:
-    """Return the environment of a contender: the caller's, without settings for another S3."""
+    """Return the environment of a contender: the caller's, without settings for another S3.
+
+    Byte code is written, as it is for every installed package; the unmeasured first runs do it.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "FSSPEC_")) and not name.lower().endswith("_proxy")
+        if not name.startswith(("AWS_", "FSSPEC_"))
+        and not name.lower().endswith("_proxy")
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
     root = str(Path(__file__).resolve().parent.parent)
     return kept | {
