@@ -204,7 +204,7 @@ def _load(source: Source, signals: Signals) -> Outcome:
         open_files: set[str] = set()
         peak_bytes = 0
         before = process_tree.written_bytes()
-        child = Child("diskless.cli.demo_load", source.url, source.storage_options, time.time(), env=env)
+        child = Child("diskless.cli.demo_load", source.url, source.storage_options, time.time(), temporary, env=env)
         try:
             for event in child.events(signals, tick_s=_SAMPLE_S):
                 pids = process_tree.descendants(os.getpid(), ours)
@@ -240,7 +240,7 @@ def _temporary_directory_in_ram() -> Iterator[str | None]:
     """Make a directory on a file system in RAM: Python's `tempfile` tries out its directory by writing a file there."""
     for parent in ("/dev/shm", os.environ.get("XDG_RUNTIME_DIR", ""), "/run/shm", "/tmp"):
         if parent and written_files.in_ram(parent) and os.access(parent, os.W_OK):
-            made = tempfile.mkdtemp(prefix="diskless-demo-", dir=parent)
+            made = tempfile.mkdtemp(prefix=f"diskless-demo-{os.getpid()}-", dir=parent)
             try:
                 yield made
             finally:

@@ -5,8 +5,10 @@ The end of its standard input means that the parent is gone.
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -17,6 +19,8 @@ import diskless
 from diskless.cli import written_files
 from diskless.errors import DisklessError
 
+# How long a load may take to notice that it is not wanted any more.
+_PATIENCE_S = 5.0
 SENTENCES = (
     "A cat sleeps on the warm windowsill.",
     "A kitten is napping by the window in the sun.",
@@ -24,11 +28,14 @@ SENTENCES = (
 )
 
 
-def main(url: str, storage_options: dict[str, object] | None, started: float) -> None:
-    """Load the model at `url` and embed three sentences; this process was `started` then, as `time.time()`."""
+def main(url: str, storage_options: dict[str, object] | None, started: float, temporary: str | None) -> None:
+    """Load the model at `url` and embed three sentences.
+
+    This process was `started` then, as `time.time()`; `temporary` is the parent's, to be removed should that be killed.
+    """
     written = written_files.watch_own()
     tell = _Teller()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(temporary,), daemon=True).start()
     try:
         _load(url, storage_options, tell)
         tell("files", written=written, accessed=written_files.accessed_since(started))
@@ -83,9 +90,13 @@ def _embed(model: Any, tokenizer: Any, text: str) -> Any:
     return mean / mean.norm()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(temporary: str | None) -> None:
     while os.read(0, 1):
         pass
+    if temporary is not None:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _thread.interrupt_main()
+    time.sleep(_PATIENCE_S)
     os._exit(1)
 
 
