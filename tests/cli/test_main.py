@@ -34,3 +34,15 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
 def test_python_m_diskless_is_the_same_command() -> None:
     done = subprocess.run([sys.executable, "-m", "diskless", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"diskless {diskless.__version__}\n"
+
+
+def test_output_that_cannot_be_written_is_one_line(terminal: Terminal) -> None:
+    code = (
+        "import argparse, sys; from diskless.cli import demo, main\n"
+        "def full(options): raise OSError(28, 'No space left on device')\n"
+        "demo.run = full\n"
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=terminal.env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "diskless: [Errno 28] No space left on device\n"

@@ -32,6 +32,8 @@ _BUCKET = "models"
 _MIB = 1 << 20
 # How often the memory of the loading process is looked at.
 _SAMPLE_S = 0.05
+# So many written files are named.
+_NAMED = 20
 # What the loading process needs, and what the embedded server does besides.
 _LOADING = ("torch", "transformers")
 _SERVING = ("moto", "flask", "flask_cors", _MODEL_PACKAGE)
@@ -277,7 +279,9 @@ def _written(outcome: Outcome) -> list[str]:
         return ["not counted by this system's kernel"]
     lines = [f"{outcome.written_bytes} bytes, by that process and all it started (the kernel's count)"]
     if outcome.written_bytes:
-        lines += [f"a file opened for writing: {path}" for path in outcome.written_paths]
+        lines += [f"a file opened for writing: {path}" for path in outcome.written_paths[:_NAMED]]
+        if len(outcome.written_paths) > _NAMED:
+            lines.append(f"and {len(outcome.written_paths) - _NAMED} files more")
         if outcome.accessed_files:
             lines.append(
                 f"the times of access of {outcome.accessed_files} files and directories of packages that were imported"

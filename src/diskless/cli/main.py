@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone: `diskless demo | head -1`
         sys.stderr.close()
         return 128 + signal.SIGPIPE
+    except OSError as error:  # such as a full disk behind our output
+        print(f"diskless: {redact(_one_line(error))}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,5 +43,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _one_line(error: DisklessError) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
