@@ -1,0 +1,17 @@
+// Whether libc's calls are redirected at this moment.
+#pragma once
+
+#include <atomic>
+
+namespace diskless {
+
+extern std::atomic<int> activations;
+// Directory streams of ours that are open: their functions stay redirected until the last one is closed.
+extern std::atomic<int> open_streams;
+
+inline bool is_active() { return activations.load(std::memory_order_relaxed) > 0; }
+
+// To be called when the last directory stream closes.
+void streams_closed();
+
+}  // namespace diskless

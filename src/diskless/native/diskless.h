@@ -1,0 +1,38 @@
+/* The C interface of libdiskless.so. Functions return 0 or a positive result, or -errno. */
+#ifndef DISKLESS_H
+#define DISKLESS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DISKLESS_API __attribute__((visibility("default")))
+
+/* RAM files. Their descriptors are close-on-exec, numbered high, and spared when a program closes ranges of numbers. */
+DISKLESS_API int diskless_memfd(const char *name);
+DISKLESS_API int diskless_guard(int fd);
+DISKLESS_API int diskless_release(int fd);
+DISKLESS_API int diskless_seal(int fd);
+
+/* The Tree. A root is a place where it shows: /diskless, or any absolute path, which it shadows. */
+DISKLESS_API int diskless_root_add(const char *path);
+DISKLESS_API int diskless_root_remove(const char *path);
+DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns);
+DISKLESS_API int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns);
+DISKLESS_API int diskless_set_symlink(const char *path, const char *target);
+DISKLESS_API int diskless_remove(const char *path);
+DISKLESS_API int diskless_set_space(long long total_bytes, long long free_bytes);
+
+/* The Interposer: counted; nothing is patched before the first and after the last. */
+DISKLESS_API int diskless_activate(void);
+DISKLESS_API int diskless_deactivate(void);
+DISKLESS_API long diskless_patched_slots(void);
+
+/* Starts a program that wait(2) never meets. fds become its descriptors 3, 4, …; returns what diskless_reap takes. */
+DISKLESS_API int diskless_spawn(const char *file, char *const argv[], char *const envp[], const int *fds, int fd_count);
+DISKLESS_API int diskless_reap(int pid);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,154 @@
+// Our descriptors, and the calls by which a program could close them without meaning to: daemons close every number,
+// and test suites and forkservers close ranges. A number of ours is, to the program, one that is not open.
+
+#include "guard.h"
+
+#include <linux/memfd.h>
+#include <sys/resource.h>
+
+#include <atomic>
+#include <cerrno>
+#include <climits>
+
+#include "diskless.h"
+#include "hooks.h"
+#include "kernel.h"
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+namespace diskless {
+
+namespace {
+
+constexpr unsigned most_descriptors = 1 << 20;  // fs.nr_open
+std::atomic<unsigned long> bits[most_descriptors / 64];
+
+void remember(unsigned fd) { bits[fd / 64].fetch_or(1ul << (fd % 64)); }
+void forget(unsigned fd) { bits[fd / 64].fetch_and(~(1ul << (fd % 64))); }
+
+// The first number of ours that is at least `from`, or `most_descriptors`.
+unsigned next_of_ours(unsigned from) {
+  while (from < most_descriptors) {
+    const unsigned long word = bits[from / 64].load(std::memory_order_relaxed) >> (from % 64);
+    if (word) return from + static_cast<unsigned>(__builtin_ctzl(word));
+    from = (from / 64 + 1) * 64;
+  }
+  return most_descriptors;
+}
+
+// Out of the way of programs that assume small numbers, and below the limit.
+int move_up(int fd) {
+  rlimit limit{};
+  ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+  const long floor = limit.rlim_cur > 512 ? 256 : static_cast<long>(limit.rlim_cur / 2);
+  int moved = kernel::fcntl(fd, F_DUPFD_CLOEXEC, floor);
+  if (moved < 0) moved = kernel::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  const int error = errno;
+  kernel::close(fd);
+  if (moved < 0) return -error;
+  if (static_cast<unsigned>(moved) >= most_descriptors) {
+    kernel::close(moved);
+    return -EMFILE;
+  }
+  remember(static_cast<unsigned>(moved));
+  return moved;
+}
+
+}  // namespace
+
+bool is_ours(int fd) {
+  const auto number = static_cast<unsigned>(fd);
+  return number < most_descriptors && (bits[number / 64].load(std::memory_order_relaxed) >> (number % 64) & 1);
+}
+
+namespace intercept {
+
+int close(int fd) {
+  if (!is_ours(fd)) return NEXT(close)(fd);
+  errno = EBADF;
+  return -1;
+}
+
+int close_range(unsigned first, unsigned last, int flags) noexcept {
+  unsigned ours = next_of_ours(first);
+  if (first > last || ours > last) return NEXT(close_range)(first, last, flags);
+  // The gaps between our numbers.
+  while (first <= last) {
+    if (ours > first && NEXT(close_range)(first, ours - 1 < last ? ours - 1 : last, flags) != 0) return -1;
+    if (ours >= last) break;
+    first = ours + 1;
+    ours = next_of_ours(first);
+    if (ours == most_descriptors) ours = UINT_MAX;
+  }
+  return 0;
+}
+
+void closefrom(int lowest) noexcept {
+  const unsigned first = lowest < 0 ? 0 : static_cast<unsigned>(lowest);
+  if (next_of_ours(first) == most_descriptors) {
+    NEXT(closefrom)(lowest);
+  } else if (!NEXT(close_range) || intercept::close_range(first, UINT_MAX, 0) != 0) {
+    rlimit limit{};
+    ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+    for (unsigned fd = first; fd < limit.rlim_cur && fd < most_descriptors; fd++) {
+      if (!is_ours(static_cast<int>(fd))) kernel::close(static_cast<int>(fd));
+    }
+  }
+}
+
+// A program that wants exactly a number of ours gets EBUSY, which dup2(2) documents for a number in transition: Python
+// and the Tree know RAM files by their numbers, so they cannot be moved.
+int dup2(int from, int to) noexcept {
+  if (!is_ours(to)) return NEXT(dup2)(from, to);
+  errno = EBUSY;
+  return -1;
+}
+
+int dup3(int from, int to, int flags) noexcept {
+  if (!is_ours(to)) return NEXT(dup3)(from, to, flags);
+  errno = EBUSY;
+  return -1;
+}
+
+}  // namespace intercept
+
+}  // namespace diskless
+
+using namespace diskless;
+
+extern "C" {
+
+int diskless_memfd(const char *name) {
+  kernel::KeepErrno keep;
+  // vm.memfd_noexec may forbid executable ones or want the choice made; gVisor knows no MFD_EXEC.
+  int fd = -1;
+  for (const unsigned executable : {MFD_EXEC, 0u, MFD_NOEXEC_SEAL}) {
+    fd = kernel::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | executable);
+    if (fd >= 0 || (errno != EINVAL && errno != EACCES)) break;
+  }
+  return fd < 0 ? -errno : move_up(fd);
+}
+
+int diskless_guard(int fd) {
+  kernel::KeepErrno keep;
+  return move_up(fd);
+}
+
+int diskless_release(int fd) {
+  kernel::KeepErrno keep;
+  if (!is_ours(fd)) return -EBADF;
+  forget(static_cast<unsigned>(fd));
+  return kernel::close(fd) == 0 ? 0 : -errno;
+}
+
+int diskless_seal(int fd) {
+  kernel::KeepErrno keep;
+  return kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) == 0 ? 0 : -errno;
+}
+
+}  // extern "C"
