@@ -1,0 +1,128 @@
+#include "descriptor.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include <cstring>
+#include <shared_mutex>
+
+#include "kernel.h"
+
+namespace diskless {
+
+namespace {
+
+// tmpfs counts twenty bytes an entry, "." and ".." included.
+constexpr off_t entry_size = 20;
+
+bool stands_for(int fd, const Identity &memory) {
+  struct stat status;
+  return kernel::fstat(fd, &status) == 0 && Identity{status.st_dev, status.st_ino} == memory;
+}
+
+// Opens the memfd `fd` once more: with an offset, an access mode and flags of its own.
+int reopen(int fd, int flags) {
+  int opened = kernel::open(kernel::DescriptorPath(fd).text, flags);
+  // The thread that began the process may have ended, and its /proc/self/fd with it.
+  if (opened < 0 && errno == ENOENT) opened = kernel::open(kernel::DescriptorPath(fd, "thread-self").text, flags);
+  return opened < 0 ? -errno : opened;
+}
+
+int open_file(const Inode &file, int flags) {
+  const int opened = reopen(file.fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+  if (opened == -ENOENT || opened == -ENOTDIR || opened == -ENXIO) return -EIO;
+  if (opened < 0 || stands_for(opened, file.memory)) return opened;
+  kernel::close(opened);
+  return -EIO;
+}
+
+void fill(const Inode &inode, struct stat *status) {
+  std::memset(status, 0, sizeof *status);
+  status->st_dev = memory_device.load(std::memory_order_relaxed);
+  status->st_ino = inode.number;
+  status->st_uid = inode.owner;
+  status->st_gid = inode.group;
+  status->st_blksize = 4096;
+  status->st_atim = status->st_mtim = status->st_ctim = inode.modified;
+  if (inode.is_symlink()) {
+    status->st_mode = S_IFLNK | 0777;
+    status->st_nlink = static_cast<nlink_t>(inode.names.size());
+    status->st_size = static_cast<off_t>(inode.target.size());
+  } else {
+    status->st_mode = S_IFDIR | inode.mode;
+    status->st_nlink = static_cast<nlink_t>(2 + inode.subdirectories);
+    status->st_size = static_cast<off_t>(2 + inode.entries.size()) * entry_size;
+  }
+}
+
+}  // namespace
+
+Described describe(const struct stat &status) {
+  if (!S_ISREG(status.st_mode) || status.st_dev != memory_device.load(std::memory_order_relaxed)) return {};
+  if (status.st_size >= directory_size) {
+    return {.ours = true, .directory = true, .number = static_cast<std::uint64_t>(status.st_size - directory_size)};
+  }
+  const Identity memory{status.st_dev, status.st_ino};
+  std::shared_lock lock(tree_lock);
+  return {.ours = find_file(memory) != nullptr, .memory = memory};
+}
+
+Described describe(int fd) {
+  kernel::KeepErrno keep;
+  struct stat status;
+  return fd >= 0 && kernel::fstat(fd, &status) == 0 ? describe(status) : Described{};
+}
+
+int open_inode(const Inode &inode, int flags) {
+  return inode.is_directory() ? open_directory(inode, flags) : open_file(inode, flags);
+}
+
+int open_directory(const Inode &directory, int flags) {
+  // Past this limit the kernel would send SIGXFSZ.
+  struct rlimit limit;
+  const off_t size = directory_size + static_cast<off_t>(directory.number);
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < static_cast<rlim_t>(size)) return -EFBIG;
+  const int fd = kernel::memfd_create("diskless-directory", 1 | 2 /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+  if (fd < 0) return -errno;
+  int error = 0;
+  if (::syscall(SYS_ftruncate, fd, size) != 0 || kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) != 0) {
+    error = errno;
+  }
+  // Open for writing, which the seals forbid: a read then fails as one of a directory does, where it would otherwise
+  // give zeros without end. And flock and fsync work, as they do on a directory.
+  const int access = (flags & O_PATH) != 0 ? O_PATH : O_WRONLY;
+  const int opened = error != 0 ? -error : reopen(fd, access | O_CLOEXEC);
+  if (opened < 0) {
+    kernel::close(fd);
+    return opened;
+  }
+  // The caller gets the lowest free number, as open(2) promises.
+  const long moved = ::syscall(SYS_dup3, opened, fd, flags & O_CLOEXEC);
+  error = moved < 0 ? errno : 0;
+  kernel::close(opened);
+  if (error != 0) kernel::close(fd);
+  return error != 0 ? -error : fd;
+}
+
+int status_of(const Inode &inode, struct stat *status) {
+  if (!inode.is_file()) {
+    fill(inode, status);
+    return 0;
+  }
+  kernel::KeepErrno keep;
+  if (kernel::fstat(inode.fd, status) != 0 || !(Identity{status->st_dev, status->st_ino} == inode.memory)) return -EIO;
+  status->st_mode = S_IFREG | inode.mode;
+  status->st_nlink = static_cast<nlink_t>(inode.names.size());
+  return 0;
+}
+
+void status_of_removed_directory(std::uint64_t number, struct stat *status) {
+  Inode removed;
+  removed.kind = Inode::Kind::directory;
+  removed.mode = 0555;
+  removed.number = number;
+  fill(removed, status);
+  status->st_nlink = 0;
+}
+
+}  // namespace diskless

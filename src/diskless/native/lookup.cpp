@@ -1,0 +1,401 @@
+#include "lookup.h"
+
+#include <sys/stat.h>
+
+#include <charconv>
+#include <cstring>
+
+#include "descriptor.h"
+#include "permission.h"
+
+namespace diskless {
+
+namespace {
+
+constexpr int links_allowed = 40;  // the kernel's MAXSYMLINKS
+
+}  // namespace
+
+Lookup::Lookup(int dirfd, const char *path, Follow follow, unsigned resolve)
+    : follow_(follow), resolve_(resolve), dirfd_(dirfd), path_(path), next_(pending_ + sizeof pending_ - 1) {
+  kernel::KeepErrno keep;
+  *next_ = '\0';
+  start(dirfd, path);
+  if (!done_) run();
+  if (!in_tree_ && rewritten_) {
+    dirfd_ = AT_FDCWD;
+    path_ = canonical_;
+  }
+}
+
+Lookup::~Lookup() {
+  if (in_tree_) tree_lock.unlock_shared();
+}
+
+int Lookup::error_of_existing() const {
+  if (error_ != 0) return error_;
+  if (inode_ == nullptr) return ENOENT;
+  return trailing_slash_ && !inode_->is_directory() ? ENOTDIR : 0;
+}
+
+void Lookup::start(int dirfd, const char *path) {
+  if (path[0] == '/') {
+    if (start_at_descriptor(path)) return;
+    if (!prepend(path)) done_ = true;  // too long for the kernel too
+    return;
+  }
+  if (!prepend(path)) {
+    done_ = true;
+    return;
+  }
+  if (dirfd != AT_FDCWD) {
+    const Described described = describe(dirfd);
+    if (described.directory) {
+      tree_lock.lock_shared();
+      in_tree_ = true;
+      limit_ = at_ = find_directory(described.number);
+      if (at_ == nullptr) fail(ENOENT);  // removed
+      return;
+    }
+    if (shadow_count.load() == 0) {
+      done_ = true;
+      return;
+    }
+    const ssize_t length = kernel::readlink(kernel::DescriptorPath(dirfd).text, canonical_, PATH_MAX - 1);
+    struct stat status;
+    if (length <= 0 || canonical_[0] != '/' || kernel::fstat(dirfd, &status) != 0 || !S_ISDIR(status.st_mode)) {
+      done_ = true;
+      return;
+    }
+    length_ = length == 1 ? 0 : static_cast<std::size_t>(length);
+    here_ = {status.st_dev, status.st_ino};
+    return;
+  }
+  // A directory that a shadow hides may be the working directory: so join, and begin at the root.
+  char directory[PATH_MAX];
+  const ssize_t length = kernel::getcwd(directory, sizeof directory);
+  const bool stays = std::strstr(path, "..") == nullptr;
+  if (length <= 1 || directory[0] != '/' ||
+      (stays && (shadowed_components.load() & component_bit(directory + 1)) == 0)) {
+    done_ = true;
+  } else if (!prepend("/") || !prepend({directory, static_cast<std::size_t>(length - 1)})) {
+    done_ = true;
+  }
+}
+
+// /proc/self/fd/N and its other spellings, of a descriptor of ours: what the link leads to has no path that the
+// kernel could follow.
+bool Lookup::start_at_descriptor(const char *path) {
+  char own[32];
+  std::snprintf(own, sizeof own, "/proc/%d/fd/", ::getpid());
+  for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/", static_cast<const char *>(own)}) {
+    const std::size_t length = std::strlen(prefix);
+    if (std::strncmp(path, prefix, length) != 0) continue;
+    const char *end = path + std::strlen(path);
+    int fd = -1;
+    const auto [rest, wrong] = std::from_chars(path + length, end, fd);
+    if (wrong != std::errc{} || fd < 0 || (*rest != '\0' && *rest != '/')) return false;
+    if (*rest == '\0' && follow_ == Follow::no) {
+      done_ = true;  // the link itself is the kernel's
+      return true;
+    }
+    const Described described = describe(fd);
+    if (!described.ours) return false;
+    if ((resolve_ & (resolve_no_magiclinks | resolve_no_symlinks | resolve_beneath | resolve_in_root)) != 0) {
+      return false;
+    }
+    tree_lock.lock_shared();
+    in_tree_ = true;
+    inode_ = at_ = described.directory ? find_directory(described.number) : find_file(described.memory);
+    if (at_ == nullptr) {
+      if (described.directory) {
+        fail(ENOENT);
+      } else {  // a file that has no name any more: the kernel knows it
+        tree_lock.unlock_shared();
+        in_tree_ = false;
+        done_ = true;
+      }
+      return true;
+    }
+    last_ = Last::name;
+    if (!prepend(rest)) fail(ENAMETOOLONG);
+    return true;
+  }
+  return false;
+}
+
+bool Lookup::prepend(std::string_view text) {
+  if (text.size() > static_cast<std::size_t>(next_ - pending_)) return false;
+  next_ -= text.size();
+  std::memcpy(next_, text.data(), text.size());
+  return true;
+}
+
+// Also where the way led back to the real filesystem: only we know the whole of it.
+void Lookup::fail(int error) {
+  if (!in_tree_) tree_lock.lock_shared();
+  in_tree_ = true;
+  error_ = error;
+  inode_ = nullptr;
+  done_ = true;
+}
+
+void Lookup::run() {
+  if (*next_ == '/' && (resolve_ & resolve_beneath) != 0 && limit_ != nullptr) return fail(EXDEV);
+  while (!done_) {
+    const std::size_t before = std::strspn(next_, "/");
+    if (next_[before] == '\0') {
+      trailing_slash_ = trailing_slash_ || before > 0;
+      break;
+    }
+    next_ += before;
+    const std::size_t length = std::strcspn(next_, "/");
+    const std::string_view component{next_, length};
+    next_ += length;
+    const std::size_t slashes = std::strspn(next_, "/");
+    const bool last = next_[slashes] == '\0';
+    trailing_slash_ = last && slashes > 0;
+    if (component == ".") {
+      last_ = Last::dot;
+      if (in_tree_ && !at_->is_directory()) return fail(ENOTDIR);
+      if (in_tree_) inode_ = at_;
+      continue;
+    }
+    if (component == "..") {
+      last_ = Last::dotdot;
+      if (!climb()) return;
+      continue;
+    }
+    last_ = Last::name;
+    if (!(in_tree_ ? step_in_tree(component, last) : step_in_reality(component, last))) return;
+  }
+  if (!done_ && !in_tree_) finish_elsewhere({});
+}
+
+bool Lookup::step_in_tree(std::string_view component, bool last) {
+  if (!at_->is_directory()) {
+    fail(ENOTDIR);
+    return false;
+  }
+  if (component.size() > NAME_MAX) {
+    fail(ENAMETOOLONG);
+    return false;
+  }
+  if ((at_->mode & 0111) != 0111 && !permits(*at_, X_OK, Who::effective)) {
+    fail(EACCES);
+    return false;
+  }
+  Inode *found = at_->find(component);
+  if (found == nullptr) {
+    if (!last) {
+      fail(ENOENT);
+      return false;
+    }
+    parent_ = at_;
+    name_ = component;  // stays in pending_
+    inode_ = nullptr;
+    done_ = true;
+    return false;
+  }
+  if (found->is_symlink() && (!last || follow_ == Follow::yes || trailing_slash_)) return follow_link(found->target);
+  parent_ = at_;
+  name_ = component;
+  inode_ = at_ = found;
+  return true;
+}
+
+bool Lookup::step_in_reality(std::string_view component, bool last) {
+  if (Overlay *overlay = overlay_here(component)) {
+    rewritten_ = true;
+    return enter(overlay->top) && step_in_tree(component, last);
+  }
+  // Only real symlinks could lead back to /diskless, and those are not looked for (roots.h).
+  if (shadow_count.load() == 0 && std::strstr(next_, "diskless") == nullptr) {
+    finish_elsewhere(component);
+    return false;
+  }
+  if (length_ == 0 && component == "proc") {  // its links are magic
+    finish_elsewhere(component);
+    return false;
+  }
+  if (length_ + component.size() + 2 > PATH_MAX) {
+    finish_elsewhere(component);
+    return false;
+  }
+  const std::size_t before = length_;
+  canonical_[length_++] = '/';
+  std::memcpy(canonical_ + length_, component.data(), component.size());
+  length_ += component.size();
+  canonical_[length_] = '\0';
+  if (is_known_directory({canonical_, length_})) {
+    here_ = {};
+    return true;
+  }
+  struct stat status;
+  const bool there = kernel::fstatat(AT_FDCWD, canonical_, &status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (there && S_ISDIR(status.st_mode)) {
+    here_ = {status.st_dev, status.st_ino};
+    if (Inode *root = root_over(here_)) {
+      rewritten_ = true;
+      return enter(*root);
+    }
+    return true;
+  }
+  char target[PATH_MAX];
+  ssize_t size = -1;
+  if (there && S_ISLNK(status.st_mode) && (!last || follow_ == Follow::yes || trailing_slash_)) {
+    size = kernel::readlink(canonical_, target, sizeof target);
+  }
+  length_ = before;
+  canonical_[length_] = '\0';
+  if (size <= 0 || (!rewritten_ && links_ >= links_allowed)) {
+    finish_elsewhere(component);
+    return false;
+  }
+  return follow_link({target, static_cast<std::size_t>(size)});
+}
+
+// Goes on with `target` before what is left, as a symlink's text.
+bool Lookup::follow_link(std::string_view target) {
+  if ((resolve_ & resolve_no_symlinks) != 0 || ++links_ > links_allowed) {
+    fail(ELOOP);
+    return false;
+  }
+  if (target.empty() || !prepend(target)) {
+    fail(target.empty() ? ENOENT : ENAMETOOLONG);
+    return false;
+  }
+  if (target[0] == '/') {
+    if (in_tree_ && (resolve_ & (resolve_in_root | resolve_beneath)) != 0 && limit_ != nullptr) {
+      if ((resolve_ & resolve_beneath) != 0) {
+        fail(EXDEV);
+        return false;
+      }
+      inode_ = at_ = limit_;
+      return true;
+    }
+    leave({});
+    return !done_;
+  }
+  if (in_tree_) inode_ = at_;
+  return true;
+}
+
+bool Lookup::climb() {
+  if (in_tree_) {
+    if (!at_->is_directory()) {
+      fail(ENOTDIR);
+      return false;
+    }
+    if (at_ == limit_ && (resolve_ & (resolve_beneath | resolve_in_root)) != 0) {
+      if ((resolve_ & resolve_in_root) != 0) return true;
+      fail(EXDEV);
+      return false;
+    }
+    Inode *parent = at_->parent();
+    if (parent == nullptr) {
+      fail(ENOENT);
+      return false;
+    }
+    if (parent->overlay != nullptr) {
+      const std::string &path = parent->overlay->path;
+      leave(path == "/" ? std::string_view{} : std::string_view{path});
+      return !done_;
+    }
+    inode_ = at_ = parent;
+    parent_ = nullptr;
+    return true;
+  }
+  while (length_ > 0 && canonical_[--length_] != '/') {
+  }
+  canonical_[length_] = '\0';
+  here_ = {};
+  struct stat status;
+  if (shadow_count.load() != 0 && kernel::fstatat(AT_FDCWD, length_ == 0 ? "/" : canonical_, &status, 0) == 0) {
+    here_ = {status.st_dev, status.st_ino};
+  }
+  return true;
+}
+
+bool Lookup::enter(Inode &inode) {
+  in_tree_ = true;  // whoever found `inode` took the lock
+  if ((resolve_ & resolve_no_xdev) != 0) {
+    fail(EXDEV);
+    return false;
+  }
+  inode_ = at_ = &inode;
+  parent_ = nullptr;
+  return true;
+}
+
+void Lookup::leave(std::string_view canonical) {
+  if (in_tree_) {
+    if ((resolve_ & resolve_no_xdev) != 0) return fail(EXDEV);
+    rewritten_ = true;
+    std::memcpy(canonical_, canonical.data(), canonical.size());
+    tree_lock.unlock_shared();
+    in_tree_ = false;
+    at_ = inode_ = parent_ = nullptr;
+  }
+  length_ = canonical.size();
+  canonical_[length_] = '\0';
+  here_ = {};
+}
+
+// Both return with the lock held if they find something, and without it otherwise.
+Overlay *Lookup::overlay_here(std::string_view component) {
+  const std::string_view path = length_ == 0 ? std::string_view{"/"} : std::string_view{canonical_, length_};
+  tree_lock.lock_shared();
+  for (const auto &overlay : overlays()) {
+    if (overlay->path != path && (here_ == Identity{} || !(overlay->identity == here_))) continue;
+    if (overlay->top.find(component) != nullptr) return overlay.get();
+  }
+  tree_lock.unlock_shared();
+  return nullptr;
+}
+
+Inode *Lookup::root_over(const Identity &directory) {
+  tree_lock.lock_shared();
+  for (const auto &root : roots()) {
+    if (!(root->beneath == directory)) continue;
+    if (Inode *inode = root->overlay->top.find(std::string_view{root->canonical}.substr(
+            root->canonical.rfind('/') + 1))) {
+      return inode;
+    }
+  }
+  tree_lock.unlock_shared();
+  return nullptr;
+}
+
+// Whether `canonical` is a directory above a shadow: canonical paths hold no symlink, so there is nothing to ask.
+bool Lookup::is_known_directory(std::string_view canonical) {
+  bool known = false;
+  tree_lock.lock_shared();
+  for (const auto &overlay : overlays()) {
+    const std::string_view path = overlay->path;
+    known = path.starts_with(canonical) && (path.size() == canonical.size() || path[canonical.size()] == '/');
+    if (known) break;
+  }
+  tree_lock.unlock_shared();
+  return known;
+}
+
+void Lookup::finish_elsewhere(std::string_view component) {
+  done_ = true;
+  error_ = 0;
+  if (!rewritten_) return;
+  const std::size_t rest = std::strlen(next_);
+  if (length_ + component.size() + rest + 2 > sizeof canonical_) {
+    length_ = sizeof canonical_ - component.size() - rest - 2;  // too long for the kernel, which says so
+  }
+  if (!component.empty()) {
+    canonical_[length_++] = '/';
+    std::memcpy(canonical_ + length_, component.data(), component.size());
+    length_ += component.size();
+  } else if (length_ == 0) {
+    canonical_[length_++] = '/';
+  }
+  std::memcpy(canonical_ + length_, next_, rest + 1);
+}
+
+}  // namespace diskless

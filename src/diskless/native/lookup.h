@@ -1,0 +1,95 @@
+// Lookup: follows a path as the kernel does, through the Tree and, where a shadow makes that necessary, through the
+// real filesystem, and says where it ends.
+#pragma once
+
+#include <limits.h>
+
+#include <string_view>
+
+#include "roots.h"
+#include "tree.h"
+
+namespace diskless {
+
+enum class Follow : bool { no, yes };
+
+// What the last component was: some calls have an errno for each.
+enum class Last : unsigned char { name, dot, dotdot, root };
+
+// Limits of openat2(2), by its own bits.
+inline constexpr unsigned resolve_no_xdev = 0x01;
+inline constexpr unsigned resolve_no_magiclinks = 0x02;
+inline constexpr unsigned resolve_no_symlinks = 0x04;
+inline constexpr unsigned resolve_beneath = 0x08;
+inline constexpr unsigned resolve_in_root = 0x10;
+inline constexpr unsigned resolve_cached = 0x20;
+
+class Lookup {
+ public:
+  // `path` is one that may_be_ours. Leaves errno as it was. While in_tree, the Lookup holds tree_lock shared.
+  Lookup(int dirfd, const char *path, Follow follow, unsigned resolve = 0);
+  ~Lookup();
+  Lookup(const Lookup &) = delete;
+  Lookup &operator=(const Lookup &) = delete;
+
+  bool in_tree() const { return in_tree_; }
+
+  // In the Tree: 0, or why the path leads nowhere. A last name that is merely not there is no error: then `inode` is
+  // null and `parent` is where it would be.
+  int error() const { return error_; }
+  Inode *inode() const { return inode_; }
+  Inode *parent() const { return parent_; }
+  std::string_view name() const { return name_; }
+  Last last() const { return last_; }
+  bool trailing_slash() const { return trailing_slash_; }
+  // For calls that want something there: `error`, ENOENT, or ENOTDIR for a slash behind a file.
+  int error_of_existing() const;
+
+  // Elsewhere: the arguments for the real call. Those given, unless the path led through the Tree.
+  int dirfd() const { return dirfd_; }
+  const char *path() const { return path_; }
+
+ private:
+  void start(int dirfd, const char *path);
+  bool start_at_descriptor(const char *path);
+  void run();
+  bool step_in_tree(std::string_view component, bool last);
+  bool step_in_reality(std::string_view component, bool last);
+  bool climb();
+  bool follow_link(std::string_view target);
+  bool enter(Inode &inode);
+  void leave(std::string_view canonical);
+  Overlay *overlay_here(std::string_view component);
+  Inode *root_over(const Identity &directory);
+  bool is_known_directory(std::string_view canonical);
+  void fail(int error);
+  void finish_elsewhere(std::string_view component);
+  bool prepend(std::string_view text);
+
+  const Follow follow_;
+  const unsigned resolve_;
+  bool in_tree_ = false;
+  bool done_ = false;
+  bool rewritten_ = false;  // the path given no longer leads there for the kernel
+  bool trailing_slash_ = false;
+  int error_ = 0;
+  int links_ = 0;
+  Last last_ = Last::root;
+
+  Inode *at_ = nullptr;  // in the Tree: the directory (or, at the end, the inode) reached
+  Inode *inode_ = nullptr;
+  Inode *parent_ = nullptr;
+  Inode *limit_ = nullptr;  // for resolve_beneath and resolve_in_root: where the look-up began
+  std::string_view name_;
+
+  int dirfd_;
+  const char *path_;
+
+  Identity here_{};          // in reality: which directory was reached, {} where that was not asked
+  std::size_t length_ = 0;   // of canonical_; 0 is the root directory
+  char *next_;               // what is left of the path: in pending_, up to its end
+  char canonical_[PATH_MAX + NAME_MAX];
+  char pending_[PATH_MAX];
+};
+
+}  // namespace diskless

@@ -1,0 +1,157 @@
+#include "open.h"
+
+#include <fcntl.h>
+
+#include <cstdarg>
+#include <cstdint>
+#include <cstring>
+
+#include "route.h"
+
+namespace diskless {
+
+namespace {
+
+constexpr int tmpfile_bit = O_TMPFILE & ~O_DIRECTORY;
+
+bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
+
+int open_temporary(const Lookup &lookup, int flags) {
+  if (!writes(flags)) return -EINVAL;
+  if (const int error = lookup.error_of_existing()) return -error;
+  return lookup.inode()->is_directory() ? -EROFS : -ENOTDIR;
+}
+
+// struct open_how of openat2(2).
+struct How {
+  std::uint64_t flags, mode, resolve;
+};
+
+constexpr std::uint64_t resolve_known = resolve_no_xdev | resolve_no_magiclinks | resolve_no_symlinks |
+                                        resolve_beneath | resolve_in_root | resolve_cached;
+
+}  // namespace
+
+Follow follow_of(int flags) {
+  return follow_unless((flags & O_NOFOLLOW) != 0 || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL));
+}
+
+int open_found(const Lookup &lookup, int flags) {
+  if ((flags & O_PATH) != 0) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  if ((flags & tmpfile_bit) != 0) return open_temporary(lookup, flags);
+  const bool create = (flags & O_CREAT) != 0;
+  if (create && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
+  if (lookup.error() != 0) return -lookup.error();
+  if (create && lookup.trailing_slash()) return -EISDIR;
+  const Inode *inode = lookup.inode();
+  if (inode == nullptr) return create ? -EROFS : -ENOENT;
+  if (create && (flags & O_EXCL) != 0) return -EEXIST;
+  if (inode->is_symlink()) return (flags & O_DIRECTORY) != 0 ? -ENOTDIR : -ELOOP;
+  if (const int error = lookup.error_of_existing()) return -error;
+  if (inode->is_directory()) return create || writes(flags) ? -EISDIR : open_directory(*inode, flags);
+  if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
+  if (writes(flags)) return -EROFS;
+  return open_inode(*inode, flags);
+}
+
+long openat2(int dirfd, const char *path, const void *how, std::size_t size) {
+  const auto next = [&](int at, const char *real) { return ::syscall(SYS_openat2, at, real, how, size); };
+  How asked{};
+  if (kernel::is_null(path) || kernel::is_null(how) || size < sizeof asked) return next(dirfd, path);
+  std::memcpy(&asked, how, sizeof asked);
+  const auto resolve = static_cast<unsigned>(asked.resolve);
+  const bool bounded = (resolve & (resolve_beneath | resolve_in_root)) != 0;
+  // Bounded, an absolute path does not begin at the root directory.
+  const bool ours = bounded || path[0] != '/' ? dirfd != AT_FDCWD && describe(dirfd).directory : false;
+  if (!ours && (bounded || !may_be_ours(dirfd, path))) return next(dirfd, path);
+  if ((asked.resolve & ~resolve_known) != 0 || (resolve & resolve_cached) != 0) return settle(-long{EINVAL});
+  if (ours && path[0] == '/') {
+    if ((resolve & resolve_beneath) != 0) return settle(-long{EXDEV});
+    path += std::strspn(path, "/");
+    if (*path == '\0') path = ".";
+  }
+  const int flags = static_cast<int>(asked.flags);
+  const Lookup lookup(dirfd, path, follow_of(flags), resolve);
+  if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
+  return settle(long{open_found(lookup, flags)});
+}
+
+int open_for_dlopen(const char *path) {
+  if (!may_be_ours(path)) return not_in_tree;
+  const Lookup lookup(AT_FDCWD, path, Follow::yes);
+  if (!lookup.in_tree()) return not_in_tree;
+  kernel::KeepErrno keep;
+  return open_found(lookup, O_RDONLY | O_CLOEXEC);
+}
+
+namespace intercept {
+
+#define MODE_AFTER(flags)                               \
+  mode_t mode = 0;                                      \
+  if (((flags) & (O_CREAT | tmpfile_bit)) != 0) {       \
+    std::va_list arguments;                             \
+    va_start(arguments, flags);                         \
+    mode = static_cast<mode_t>(va_arg(arguments, int)); \
+    va_end(arguments);                                  \
+  }
+
+// open and open64 are one function under two names on 64-bit systems, but each has its own chain.
+#define DEFINE_OPEN(name)                                                           \
+  int name(const char *path, int flags, ...) {                                      \
+    MODE_AFTER(flags)                                                               \
+    return route(                                                                   \
+        path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        [=](const char *real) { return NEXT(name)(real, flags, mode); });           \
+  }
+DEFINE_OPEN(open)
+DEFINE_OPEN(open64)
+
+#define DEFINE_OPENAT(name)                                                         \
+  int name(int dirfd, const char *path, int flags, ...) {                           \
+    MODE_AFTER(flags)                                                               \
+    return route(                                                                   \
+        dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        [=](int at, const char *real) { return NEXT(name)(at, real, flags, mode); }); \
+  }
+DEFINE_OPENAT(openat)
+DEFINE_OPENAT(openat64)
+
+#define DEFINE_CREAT(name)                                                          \
+  int name(const char *path, mode_t mode) {                                         \
+    return route(                                                                   \
+        path, Follow::yes, [](const Lookup &found) { return open_found(found, O_CREAT | O_WRONLY | O_TRUNC); }, \
+        [=](const char *real) { return NEXT(name)(real, mode); });                  \
+  }
+DEFINE_CREAT(creat)
+DEFINE_CREAT(creat64)
+
+// The fortified twins, for calls without a mode.
+#define DEFINE_OPEN_2(name)                                                         \
+  int name(const char *path, int flags) {                                           \
+    return route(                                                                   \
+        path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        [=](const char *real) { return NEXT(name)(real, flags); });                 \
+  }
+DEFINE_OPEN_2(__open_2)
+DEFINE_OPEN_2(__open64_2)
+
+#define DEFINE_OPENAT_2(name)                                                       \
+  int name(int dirfd, const char *path, int flags) {                                \
+    return route(                                                                   \
+        dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        [=](int at, const char *real) { return NEXT(name)(at, real, flags); });     \
+  }
+DEFINE_OPENAT_2(__openat_2)
+DEFINE_OPENAT_2(__openat64_2)
+
+// A handle would have to be opened by the kernel.
+int name_to_handle_at(int dirfd, const char *path, struct file_handle *handle, int *mount, int flags) noexcept {
+  return route(
+      dirfd, path, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0),
+      [](const Lookup &found) { return -(found.error_of_existing() != 0 ? found.error_of_existing() : EOPNOTSUPP); },
+      [=](int at, const char *real) { return NEXT(name_to_handle_at)(at, real, handle, mount, flags); });
+}
+
+}  // namespace intercept
+
+}  // namespace diskless

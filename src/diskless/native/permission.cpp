@@ -1,0 +1,32 @@
+#include "permission.h"
+
+#include <limits.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace diskless {
+
+namespace {
+
+bool has_group(gid_t group, Who who) {
+  if (group == (who == Who::real ? ::getgid() : ::getegid())) return true;
+  gid_t groups[NGROUPS_MAX > 1024 ? 1024 : NGROUPS_MAX];
+  const int count = ::getgroups(sizeof groups / sizeof *groups, groups);
+  return count > 0 && std::find(groups, groups + count, group) != groups + count;
+}
+
+}  // namespace
+
+bool permits(const Inode &inode, int wanted, Who who) {
+  const uid_t user = who == Who::real ? ::getuid() : ::geteuid();
+  if (user == 0) {
+    // As the kernel has it: root searches every directory, but executes only what somebody may.
+    return (wanted & X_OK) == 0 || inode.is_directory() || (inode.mode & 0111) != 0;
+  }
+  const unsigned shift = user == inode.owner ? 6 : has_group(inode.group, who) ? 3 : 0;
+  const unsigned bits = (inode.mode >> shift) & 7;
+  return (static_cast<unsigned>(wanted & (R_OK | X_OK)) & ~bits) == 0;
+}
+
+}  // namespace diskless

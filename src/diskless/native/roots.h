@@ -1,0 +1,84 @@
+// Where the Tree shows: at /diskless, and at each shadow that at= asked for.
+//
+// A root is found by the directory above it, as a mounted filesystem is: an Overlay belongs to a real directory and
+// holds the first name of each root below it. Where ancestors of a shadow are missing, the Overlay lies over the
+// deepest one that exists, and the missing ones are directories of the Tree. The real directory is known by its
+// canonical path and by (device, inode), so symlinks, `..` and bind mounts lead to it too.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernel.h"
+#include "tree.h"
+
+namespace diskless {
+
+struct Overlay {
+  std::string path;  // canonical; "/" for the root directory
+  Identity identity;
+  Inode top;         // never listed: only its entries are laid over the real directory
+};
+
+struct Root {
+  std::string spelled;
+  std::string canonical;
+  Overlay *overlay;
+  Identity beneath;                           // the real directory that is hidden; {} where there is none
+  std::vector<std::string> first_components;  // of every spelling that may lead here
+};
+
+inline constexpr std::string_view default_root = "/diskless";
+
+// Guarded by tree_lock.
+std::vector<std::unique_ptr<Root>> &roots();
+std::vector<std::unique_ptr<Overlay>> &overlays();
+
+// How many roots there are besides /diskless. Read without the lock: a caller that races with root_add or
+// root_remove may see the state before or after.
+extern std::atomic<unsigned> shadow_count;
+// A bit for each first component of a path that may lead into a shadow; rarely one too many.
+extern std::atomic<std::uint64_t> shadowed_components;
+
+// All return 0 or -errno, and take the lock themselves.
+int root_add(const char *path);
+int root_remove(const char *path);
+
+inline std::uint64_t component_bit(const char *name) {
+  std::uint32_t hash = 2166136261u;
+  for (; *name != '\0' && *name != '/'; ++name) hash = (hash ^ static_cast<unsigned char>(*name)) * 16777619u;
+  return std::uint64_t{1} << (hash >> 26);
+}
+
+bool relative_may_be_ours(const char *path);
+
+// Whether a path may lead into the Tree or to a descriptor of ours: what every hook asks first. With no shadow open
+// this looks at a few characters, for an absolute path at those of "/diskless". What it overlooks then is not found
+// by the kernel either, so it ends in ENOENT: `/usr/../diskless`, and a real symlink to /diskless. Relative paths are
+// not ours, since nobody can make a directory of the Tree the working directory, unless they climb out of it.
+inline bool may_be_ours(const char *path) {
+  if (kernel::is_null(path)) return false;
+  if (path[0] != '/') {
+    const bool climbs = path[0] == '.' && path[1] == '.';
+    if (!climbs && shadow_count.load(std::memory_order_relaxed) == 0) [[likely]] return false;
+    return relative_may_be_ours(path);
+  }
+  const char *name = path + 1;
+  while (*name == '/' || (*name == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))) ++name;
+  if (*name == 'd' || *name == 'p') {
+    if (std::strncmp(name, "diskless", 8) == 0) {
+      if (name[8] == '\0' || name[8] == '/') return true;
+    } else if (std::strncmp(name, "proc/", 5) == 0 || std::strncmp(name, "dev/fd/", 7) == 0) {
+      return std::strstr(name, "fd/") != nullptr;
+    }
+  }
+  if (shadow_count.load(std::memory_order_relaxed) == 0) [[likely]] return false;
+  return (shadowed_components.load(std::memory_order_relaxed) & component_bit(name)) != 0;
+}
+
+}  // namespace diskless

@@ -1,0 +1,107 @@
+// The Tree: one process's RAM filesystem. Inodes are directories, files or symlinks; names are entries of directories,
+// so a file may have several. A file's bytes, size and times are its memfd's.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <ctime>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "lock.h"
+
+namespace diskless {
+
+struct Inode;
+struct Overlay;
+
+// What the kernel takes for the same file.
+struct Identity {
+  dev_t device = 0;
+  ino_t number = 0;
+  bool operator==(const Identity &) const = default;
+};
+
+// Readers of a directory remember the cookie of the last entry they saw, so entries may come and go meanwhile and
+// none of the others is skipped or seen twice. "." is 1 and ".." is 2.
+using Cookie = std::uint64_t;
+inline constexpr Cookie first_cookie = 3;
+
+struct Entry {
+  std::string name;
+  Inode *inode;
+};
+
+struct Inode {
+  enum class Kind : unsigned char { directory, file, symlink };
+
+  Kind kind = Kind::file;
+  mode_t mode = 0;
+  std::uint64_t number = 0;  // of a file: that of its memfd
+  timespec modified{};       // of a file: kept by its memfd
+  uid_t owner = 0;
+  gid_t group = 0;
+  std::vector<std::pair<Inode *, std::string>> names;  // in which directories, under which names
+
+  int fd = -1;        // file: its memfd, which belongs to the caller of diskless_set_file
+  Identity memory{};  // file: what that number stood for when it was named
+
+  std::string target;  // symlink
+
+  std::map<Cookie, Entry> entries;                         // directory
+  std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
+  std::size_t subdirectories = 0;                          // directory
+  bool implied = false;        // directory: a missing ancestor of a shadow
+  Overlay *overlay = nullptr;  // directory: not of the Tree, but what an Overlay lays over a real one
+
+  bool is_directory() const { return kind == Kind::directory; }
+  bool is_file() const { return kind == Kind::file; }
+  bool is_symlink() const { return kind == Kind::symlink; }
+
+  // A directory has one name, and so one parent; a removed one has none.
+  Inode *parent() const { return names.empty() ? nullptr : names.front().first; }
+  Inode *find(std::string_view name) const;
+};
+
+// Guards every Inode, Overlay and Root, and what the functions below touch. Taken shared by look-ups and exclusive by
+// whatever changes names; around fork by pthread_atfork.
+extern Lock tree_lock;
+
+// The device of all memfds: the kernel's internal tmpfs. 0 until the first root is added.
+extern std::atomic<dev_t> memory_device;
+
+// The functions that follow want the lock held, exclusively where they change something.
+
+Inode *make_directory(mode_t mode, timespec modified);
+Inode *make_symlink(std::string_view target);
+// The inode of the memfd `fd`: the one it has already, or a new one. Null with errno where `fd` is none of a file.
+Inode *file_of(int fd);
+// Gives `inode` a name in `directory`, which has none such yet.
+void link(Inode &directory, std::string_view name, Inode &inode);
+// Takes the name away, and the inode with it if that was the last.
+void unlink(Inode &directory, std::string_view name);
+// The same, with everything below.
+void unlink_all(Inode &directory, std::string_view name);
+
+Inode *find_file(const Identity &memory);
+Inode *find_directory(std::uint64_t number);
+
+// The absolute path: real where an Overlay lies, then the names. Of a file with several names one of them.
+std::string path_of(const Inode &inode);
+
+timespec now();
+
+// Opens the file at `path` for the loader of shared objects. Returns the descriptor, `not_in_tree`, or -errno.
+// The caller must not let the number be used again while the object is loaded: the loader takes objects of one name
+// for one, and this one's name is /proc/self/fd/<number>.
+inline constexpr int not_in_tree = -100000;
+int open_for_dlopen(const char *path);
+
+}  // namespace diskless

@@ -1,0 +1,97 @@
+// The functions by which libc's users see files: those that the Tree answers or refuses. Part of the list in hooks.h.
+#pragma once
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <fts.h>
+#include <glob.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/time.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+#include <utime.h>
+#include <wordexp.h>
+
+// readdir_r is deprecated, and still called.
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+
+// The older generation of stat and what fortified programs call: libc has them, its headers do not.
+extern "C" {
+int __xstat(int version, const char *path, struct stat *status) noexcept;
+int __xstat64(int version, const char *path, struct stat64 *status) noexcept;
+int __lxstat(int version, const char *path, struct stat *status) noexcept;
+int __lxstat64(int version, const char *path, struct stat64 *status) noexcept;
+int __fxstat(int version, int fd, struct stat *status) noexcept;
+int __fxstat64(int version, int fd, struct stat64 *status) noexcept;
+int __fxstatat(int version, int dirfd, const char *path, struct stat *status, int flags) noexcept;
+int __fxstatat64(int version, int dirfd, const char *path, struct stat64 *status, int flags) noexcept;
+int __xmknod(int version, const char *path, mode_t mode, dev_t *device) noexcept;
+int __xmknodat(int version, int dirfd, const char *path, mode_t mode, dev_t *device) noexcept;
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int dirfd, const char *path, int flags);
+int __openat64_2(int dirfd, const char *path, int flags);
+ssize_t __readlink_chk(const char *path, char *buffer, size_t length, size_t size) noexcept;
+ssize_t __readlinkat_chk(int dirfd, const char *path, char *buffer, size_t length, size_t size) noexcept;
+char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
+}
+
+#define DISKLESS_OPEN_HOOKS(X)                                                                                   \
+  X(open) X(open64) X(openat) X(openat64) X(creat) X(creat64) X(__open_2) X(__open64_2) X(__openat_2)            \
+  X(__openat64_2) X(name_to_handle_at) X(fopen) X(fopen64) X(freopen) X(freopen64)
+
+#define DISKLESS_STAT_HOOKS(X)                                                                                   \
+  X(stat) X(stat64) X(lstat) X(lstat64) X(fstat) X(fstat64) X(fstatat) X(fstatat64) X(__xstat) X(__xstat64)      \
+  X(__lxstat) X(__lxstat64) X(__fxstat) X(__fxstat64) X(__fxstatat) X(__fxstatat64) X(statx)                     \
+  X(access) X(faccessat) X(eaccess) X(euidaccess) X(ftok)                                                        \
+  X(statfs) X(statfs64) X(fstatfs) X(fstatfs64) X(statvfs) X(statvfs64) X(fstatvfs) X(fstatvfs64) X(pathconf)    \
+  X(getxattr) X(lgetxattr) X(listxattr) X(llistxattr)
+
+#define DISKLESS_RESOLVE_HOOKS(X)                                                                                \
+  X(readlink) X(readlinkat) X(__readlink_chk) X(__readlinkat_chk) X(realpath) X(__realpath_chk)                  \
+  X(canonicalize_file_name)
+
+// Functions on a directory stream: they stay redirected while one of ours is open.
+#define DISKLESS_STREAM_HOOKS(X)                                                                                 \
+  X(readdir) X(readdir64) X(readdir_r) X(readdir64_r) X(telldir) X(seekdir) X(rewinddir) X(dirfd) X(closedir)
+
+#define DISKLESS_DIRECTORY_HOOKS(X)                                                                              \
+  DISKLESS_STREAM_HOOKS(X)                                                                                       \
+  X(opendir) X(fdopendir) X(scandir) X(scandir64) X(scandirat) X(scandirat64) X(getdents64) X(getdirentries)     \
+  X(getdirentries64)
+
+#define DISKLESS_WALK_HOOKS(X)                                                                                   \
+  X(glob) X(glob64) X(wordexp) X(ftw) X(ftw64) X(nftw) X(nftw64)                                                 \
+  X(fts_open) X(fts_read) X(fts_children) X(fts_set) X(fts_close)                                                \
+  X(fts64_open) X(fts64_read) X(fts64_children) X(fts64_set) X(fts64_close)
+
+#define DISKLESS_REFUSED_HOOKS(X)                                                                                \
+  X(mkdir) X(mkdirat) X(mknod) X(mknodat) X(__xmknod) X(__xmknodat) X(mkfifo) X(mkfifoat)                        \
+  X(rmdir) X(unlink) X(unlinkat) X(remove) X(rename) X(renameat) X(renameat2) X(link) X(linkat) X(symlink)       \
+  X(symlinkat) X(chmod) X(lchmod) X(fchmod) X(fchmodat) X(chown) X(lchown) X(fchown) X(fchownat)                 \
+  X(utime) X(utimes) X(lutimes) X(futimes) X(futimesat) X(utimensat) X(futimens) X(truncate) X(truncate64)       \
+  X(setxattr) X(lsetxattr) X(fsetxattr) X(removexattr) X(lremovexattr) X(fremovexattr)                           \
+  X(mktemp) X(mkdtemp) X(mkstemp) X(mkstemp64) X(mkostemp) X(mkostemp64) X(mkstemps) X(mkstemps64)               \
+  X(mkostemps) X(mkostemps64) X(tempnam)
+
+#define DISKLESS_PROCESS_HOOKS(X)                                                                                \
+  X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
+  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch) X(bind) X(connect)
+
+#define DISKLESS_TREE_HOOKS(X)                                                                                   \
+  DISKLESS_OPEN_HOOKS(X)                                                                                         \
+  DISKLESS_STAT_HOOKS(X)                                                                                         \
+  DISKLESS_RESOLVE_HOOKS(X)                                                                                      \
+  DISKLESS_DIRECTORY_HOOKS(X)                                                                                    \
+  DISKLESS_WALK_HOOKS(X)                                                                                         \
+  DISKLESS_REFUSED_HOOKS(X)                                                                                      \
+  DISKLESS_PROCESS_HOOKS(X)
