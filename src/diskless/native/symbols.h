@@ -9,3 +9,13 @@ extern "C" {
 int close_range(unsigned first, unsigned last, int flags) noexcept;
 void closefrom(int lowest) noexcept;
 }
+
+// The linker would bind these to their newest versions (2.34, when libdl became a part of libc); the ones that every
+// glibc has serve as well.
+#if defined(__x86_64__)
+#define DISKLESS_OLDEST_GLIBC "GLIBC_2.2.5"
+#elif defined(__aarch64__)
+#define DISKLESS_OLDEST_GLIBC "GLIBC_2.17"
+#endif
+__asm__(".symver dlopen, dlopen@" DISKLESS_OLDEST_GLIBC);
+__asm__(".symver dlsym, dlsym@" DISKLESS_OLDEST_GLIBC);

@@ -1,0 +1,159 @@
+// System calls by number. Rust's standard library asks for statx so where libc has none; others do it by habit.
+//
+// A call that may concern us is answered by the hook of the function of its name. Every other one is a jump to libc's
+// syscall with the registers as they came: nothing of ours may stay on the stack, since the call may be a vfork, after
+// which the child goes on with the parent's stack.
+
+#include <sys/syscall.h>
+
+#include <type_traits>
+
+#include "hooks.h"
+#include "open.h"
+
+// Newer than the headers of the oldest system that this builds on; the same on every processor.
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
+
+// X(system call, what answers it): a to e are the call's arguments.
+#define DISKLESS_CALLS(X)                                                                        \
+  X(close, intercept::close(a))                                                                  \
+  X(close_range, intercept::close_range(a, b, c))                                                \
+  X(dup3, intercept::dup3(a, b, c))                                                              \
+  X(openat, intercept::openat(a, b, c, static_cast<mode_t>(d)))                                  \
+  X(openat2, openat2(a, b, c.pointer(), d))                                                      \
+  X(name_to_handle_at, intercept::name_to_handle_at(a, b, c, d, e))                              \
+  X(newfstatat, intercept::fstatat(a, b, c, d))                                                  \
+  X(fstat, intercept::fstat(a, b))                                                               \
+  X(statx, intercept::statx(a, b, c, d, e))                                                      \
+  X(faccessat, intercept::faccessat(a, b, c, 0))                                                 \
+  X(faccessat2, intercept::faccessat(a, b, c, d))                                                \
+  X(statfs, intercept::statfs(a, b))                                                             \
+  X(fstatfs, intercept::fstatfs(a, b))                                                           \
+  X(getdents64, intercept::getdents64(a, b.pointer(), c))                                        \
+  X(readlinkat, intercept::readlinkat(a, b, c, d))                                               \
+  X(getxattr, intercept::getxattr(a, b, c.pointer(), d))                                         \
+  X(lgetxattr, intercept::lgetxattr(a, b, c.pointer(), d))                                       \
+  X(listxattr, intercept::listxattr(a, b, c))                                                    \
+  X(llistxattr, intercept::llistxattr(a, b, c))                                                  \
+  X(setxattr, intercept::setxattr(a, b, c.pointer(), d, e))                                      \
+  X(lsetxattr, intercept::lsetxattr(a, b, c.pointer(), d, e))                                    \
+  X(fsetxattr, intercept::fsetxattr(a, b, c.pointer(), d, e))                                    \
+  X(removexattr, intercept::removexattr(a, b))                                                   \
+  X(lremovexattr, intercept::lremovexattr(a, b))                                                 \
+  X(fremovexattr, intercept::fremovexattr(a, b))                                                 \
+  X(mkdirat, intercept::mkdirat(a, b, c))                                                        \
+  X(mknodat, intercept::mknodat(a, b, c, d))                                                     \
+  X(unlinkat, intercept::unlinkat(a, b, c))                                                      \
+  X(symlinkat, intercept::symlinkat(a, b, c))                                                    \
+  X(linkat, intercept::linkat(a, b, c, d, e))                                                    \
+  X(renameat, intercept::renameat(a, b, c, d))                                                   \
+  X(renameat2, intercept::renameat2(a, b, c, d, e))                                              \
+  X(fchmod, intercept::fchmod(a, b))                                                             \
+  X(fchmodat, intercept::fchmodat(a, b, c, 0))                                                   \
+  X(fchmodat2, intercept::fchmodat(a, b, c, d))                                                  \
+  X(fchown, intercept::fchown(a, b, c))                                                          \
+  X(fchownat, intercept::fchownat(a, b, c, d, e))                                                \
+  X(utimensat, b.value == 0 ? intercept::futimens(a, c) : intercept::utimensat(a, b, c, d))      \
+  X(truncate, intercept::truncate(a, b))                                                         \
+  X(chdir, intercept::chdir(a))                                                                  \
+  X(fchdir, intercept::fchdir(a))                                                                \
+  X(execve, intercept::execve(a, b, c))                                                          \
+  X(inotify_add_watch, intercept::inotify_add_watch(a, b, c))                                    \
+  X(bind, intercept::bind(a, b, c))                                                              \
+  X(connect, intercept::connect(a, b, c))
+
+// Those that newer processors never had.
+#ifdef SYS_open
+#define DISKLESS_OLD_CALLS(X)                                \
+  X(open, intercept::open(a, b, static_cast<mode_t>(c)))     \
+  X(creat, intercept::creat(a, b))                           \
+  X(dup2, intercept::dup2(a, b))                             \
+  X(stat, intercept::stat(a, b))                             \
+  X(lstat, intercept::lstat(a, b))                           \
+  X(access, intercept::access(a, b))                         \
+  X(readlink, intercept::readlink(a, b, c))                  \
+  X(mkdir, intercept::mkdir(a, b))                           \
+  X(mknod, intercept::mknod(a, b, c))                        \
+  X(rmdir, intercept::rmdir(a))                              \
+  X(unlink, intercept::unlink(a))                            \
+  X(symlink, intercept::symlink(a, b))                       \
+  X(link, intercept::link(a, b))                             \
+  X(rename, intercept::rename(a, b))                         \
+  X(chmod, intercept::chmod(a, b))                           \
+  X(chown, intercept::chown(a, b, c))                        \
+  X(lchown, intercept::lchown(a, b, c))                      \
+  X(utime, intercept::utime(a, b))                           \
+  X(utimes, intercept::utimes(a, b))                         \
+  X(futimesat, intercept::futimesat(a, b, c))
+#else
+#define DISKLESS_OLD_CALLS(X)
+#endif
+
+namespace diskless {
+
+namespace {
+
+// An argument: whatever the function takes.
+struct Word {
+  long value;
+  template <typename Type>
+  operator Type() const {
+    if constexpr (std::is_pointer_v<Type>) {
+      return reinterpret_cast<Type>(value);
+    } else {
+      return static_cast<Type>(value);
+    }
+  }
+  // Where several functions of one name would take it.
+  void *pointer() const { return reinterpret_cast<void *>(value); }
+};
+
+bool is_redirected(long number) {
+  switch (number) {
+#define X(name, answer) case SYS_##name:
+    DISKLESS_CALLS(X)
+    DISKLESS_OLD_CALLS(X)
+#undef X
+    return true;
+    default: return false;
+  }
+}
+
+[[gnu::noinline]] long redirect(long number, Word a, Word b, Word c, Word d, Word e) {
+  switch (number) {
+#define X(name, answer) case SYS_##name: return answer;
+    DISKLESS_CALLS(X)
+    DISKLESS_OLD_CALLS(X)
+#undef X
+    default: __builtin_unreachable();
+  }
+}
+
+}  // namespace
+
+namespace intercept {
+
+// `syscall` without the ellipsis, so that all its words can be passed on by a jump: the ABIs put the first seven words
+// of both kinds of functions in the same places.
+long syscall_of_words(long number, long a, long b, long c, long d, long e, long f) noexcept
+    __asm__("_ZN8diskless9intercept7syscallElz");
+
+long syscall_of_words(long number, long a, long b, long c, long d, long e, long f) noexcept {
+  if (is_redirected(number)) return redirect(number, Word{a}, Word{b}, Word{c}, Word{d}, Word{e});
+  return reinterpret_cast<decltype(&syscall_of_words)>(NEXT(syscall))(number, a, b, c, d, e, f);
+}
+
+}  // namespace intercept
+
+}  // namespace diskless
