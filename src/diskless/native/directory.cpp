@@ -11,6 +11,7 @@
 #include "activation.h"
 #include "directory_stream.h"
 #include "open.h"
+#include "permission.h"
 #include "route.h"
 
 namespace diskless {
@@ -132,6 +133,7 @@ template <typename Dirent, typename Next>
     if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
     if (const int error = lookup.error_of_existing()) return settle(-error);
     if (!lookup.inode()->is_directory()) return settle(-ENOTDIR);
+    if (!permits(*lookup.inode(), R_OK, Who::effective)) return settle(-EACCES);
     number = lookup.inode()->number;
   }
   return scan(number, list, wanted, compare);

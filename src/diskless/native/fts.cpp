@@ -135,7 +135,7 @@ FTSENT *read_children(const FTS &walk, FTSENT &directory) {
 }
 
 FTS *open_walk(char *const *paths, int options, Compare compare) {
-  if ((options & ~FTS_OPTIONMASK) != 0 || (options & (FTS_LOGICAL | FTS_PHYSICAL)) == 0) {
+  if ((options & ~FTS_OPTIONMASK) != 0) {
     errno = EINVAL;
     return nullptr;
   }
@@ -166,9 +166,19 @@ FTS *open_walk(char *const *paths, int options, Compare compare) {
   // Kept where libc keeps its list of roots while nothing has been read.
   walk->fts_cur = nullptr;
   walk->fts_array = reinterpret_cast<FTSENT **>(above);
-  if (walk->fts_child != nullptr) walk->fts_dev = walk->fts_child->fts_dev;
   open_streams.fetch_add(1);
   return walk;
+}
+
+// A root's name is what the caller gave until it is visited, and then the path's last component.
+FTSENT *visit_root(FTS &walk, FTSENT *root) {
+  walk.fts_dev = root->fts_dev;
+  const char *slash = std::strrchr(root->fts_name, '/');
+  if (slash != nullptr && (slash != root->fts_name || slash[1] != '\0')) {
+    root->fts_namelen = static_cast<unsigned short>(std::strlen(slash + 1));
+    std::memmove(root->fts_name, slash + 1, root->fts_namelen + 1u);
+  }
+  return root;
 }
 
 FTSENT *finish(FTS &walk) {
@@ -192,7 +202,7 @@ FTSENT *advance(FTS &walk) {
       return above;
     }
     walk.fts_cur = next;
-    if (next->fts_level == FTS_ROOTLEVEL) walk.fts_dev = next->fts_dev;
+    if (next->fts_level == FTS_ROOTLEVEL) visit_root(walk, next);
     if (next->fts_instr == FTS_SKIP) continue;
     if (next->fts_instr == FTS_FOLLOW) {
       next->fts_info = look_at(walk, *next, true);
@@ -208,7 +218,7 @@ FTSENT *read_walk(FTS &walk) {
   if (entry == nullptr) {
     walk.fts_cur = walk.fts_child;
     walk.fts_child = nullptr;
-    return walk.fts_cur != nullptr ? walk.fts_cur : finish(walk);
+    return walk.fts_cur != nullptr ? visit_root(walk, walk.fts_cur) : finish(walk);
   }
   const int instruction = entry->fts_instr;
   entry->fts_instr = FTS_NOINSTR;
@@ -249,6 +259,10 @@ FTSENT *children_of(FTS &walk, int instruction) {
   if (walk.fts_cur->fts_info != FTS_D) return nullptr;
   free_list(walk.fts_child);
   walk.fts_child = read_children(walk, *walk.fts_cur);
+  if (walk.fts_cur->fts_info == FTS_DNR) {  // for fts_read to find and to report
+    errno = walk.fts_cur->fts_errno;
+    walk.fts_cur->fts_info = FTS_D;
+  }
   return walk.fts_child;
 }
 

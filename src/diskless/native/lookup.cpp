@@ -38,6 +38,14 @@ int Lookup::error_of_existing() const {
   return trailing_slash_ && !inode_->is_directory() ? ENOTDIR : 0;
 }
 
+std::string Lookup::canonical() const {
+  if (!inode_->is_file() || parent_ == nullptr) return path_of(*inode_);
+  std::string path = path_of(*parent_);
+  path += '/';
+  path += name_;
+  return path;
+}
+
 void Lookup::start(int dirfd, const char *path) {
   if (path[0] == '/') {
     if (start_at_descriptor(path)) return;
@@ -95,7 +103,7 @@ bool Lookup::start_at_descriptor(const char *path) {
     int fd = -1;
     const auto [rest, wrong] = std::from_chars(path + length, end, fd);
     if (wrong != std::errc{} || fd < 0 || (*rest != '\0' && *rest != '/')) return false;
-    if (*rest == '\0' && follow_ == Follow::no) {
+    if (*rest == '\0' && follow_ != Follow::yes) {
       done_ = true;  // the link itself is the kernel's
       return true;
     }
@@ -122,6 +130,10 @@ bool Lookup::start_at_descriptor(const char *path) {
     return true;
   }
   return false;
+}
+
+bool Lookup::follows(bool last) const {
+  return !last || follow_ == Follow::yes || (trailing_slash_ && follow_ == Follow::no);
 }
 
 bool Lookup::prepend(std::string_view text) {
@@ -177,11 +189,11 @@ bool Lookup::step_in_tree(std::string_view component, bool last) {
     fail(ENOTDIR);
     return false;
   }
-  if (component.size() > NAME_MAX) {
+  if (component.size() > NAME_MAX && !(last && follow_ == Follow::parent)) {
     fail(ENAMETOOLONG);
     return false;
   }
-  if ((at_->mode & 0111) != 0111 && !permits(*at_, X_OK, Who::effective)) {
+  if (!permits(*at_, X_OK, Who::effective)) {
     fail(EACCES);
     return false;
   }
@@ -197,7 +209,7 @@ bool Lookup::step_in_tree(std::string_view component, bool last) {
     done_ = true;
     return false;
   }
-  if (found->is_symlink() && (!last || follow_ == Follow::yes || trailing_slash_)) return follow_link(found->target);
+  if (found->is_symlink() && follows(last)) return follow_link(found->target);
   parent_ = at_;
   name_ = component;
   inode_ = at_ = found;
@@ -243,7 +255,7 @@ bool Lookup::step_in_reality(std::string_view component, bool last) {
   }
   char target[PATH_MAX];
   ssize_t size = -1;
-  if (there && S_ISLNK(status.st_mode) && (!last || follow_ == Follow::yes || trailing_slash_)) {
+  if (there && S_ISLNK(status.st_mode) && follows(last)) {
     size = kernel::readlink(canonical_, target, sizeof target);
   }
   length_ = before;
@@ -288,7 +300,10 @@ bool Lookup::climb() {
       return false;
     }
     if (at_ == limit_ && (resolve_ & (resolve_beneath | resolve_in_root)) != 0) {
-      if ((resolve_ & resolve_in_root) != 0) return true;
+      if ((resolve_ & resolve_in_root) != 0) {
+        inode_ = at_;
+        return true;
+      }
       fail(EXDEV);
       return false;
     }

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include <string>
 #include <string_view>
 
 #include "roots.h"
@@ -11,7 +12,9 @@
 
 namespace diskless {
 
-enum class Follow : bool { no, yes };
+// What to do with a symlink at the end of the path. `parent`: the last component is only a name, to be made or taken
+// away, and not even a slash behind it makes it more.
+enum class Follow : unsigned char { no, yes, parent };
 
 // What the last component was: some calls have an errno for each.
 enum class Last : unsigned char { name, dot, dotdot, root };
@@ -45,6 +48,9 @@ class Lookup {
   // For calls that want something there: `error`, ENOENT, or ENOTDIR for a slash behind a file.
   int error_of_existing() const;
 
+  // The absolute path of what was found, without symlinks, by the name it was found under.
+  std::string canonical() const;
+
   // Elsewhere: the arguments for the real call. Those given, unless the path led through the Tree.
   int dirfd() const { return dirfd_; }
   const char *path() const { return path_; }
@@ -65,6 +71,7 @@ class Lookup {
   void fail(int error);
   void finish_elsewhere(std::string_view component);
   bool prepend(std::string_view text);
+  bool follows(bool last) const;
 
   const Follow follow_;
   const unsigned resolve_;

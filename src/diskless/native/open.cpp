@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "permission.h"
 #include "route.h"
 
 namespace diskless {
@@ -41,6 +42,7 @@ int open_found(const Lookup &lookup, int flags) {
   if ((flags & tmpfile_bit) != 0) return open_temporary(lookup, flags);
   const bool create = (flags & O_CREAT) != 0;
   if (create && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
+  if (create && lookup.trailing_slash() && lookup.error() == ELOOP && lookup.last() == Last::name) return -EISDIR;
   if (lookup.error() != 0) return -lookup.error();
   if (create && lookup.trailing_slash()) return -EISDIR;
   const Inode *inode = lookup.inode();
@@ -48,7 +50,12 @@ int open_found(const Lookup &lookup, int flags) {
   if (create && (flags & O_EXCL) != 0) return -EEXIST;
   if (inode->is_symlink()) return (flags & O_DIRECTORY) != 0 ? -ENOTDIR : -ELOOP;
   if (const int error = lookup.error_of_existing()) return -error;
-  if (inode->is_directory()) return create || writes(flags) ? -EISDIR : open_directory(*inode, flags);
+  if (inode->is_directory()) {
+    if (create || writes(flags)) return -EISDIR;
+    if ((flags & O_PATH) == 0 && !permits(*inode, R_OK, Who::effective)) return -EACCES;
+    if ((flags & O_NOATIME) != 0 && !owns(*inode)) return -EPERM;
+    return open_directory(*inode, flags);
+  }
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
   if (writes(flags)) return -EROFS;
   return open_inode(*inode, flags);

@@ -11,4 +11,7 @@ enum class Who : bool { real, effective };
 // `wanted` is made of R_OK and X_OK; whether anything may be written is not asked here.
 bool permits(const Inode &inode, int wanted, Who who);
 
+// Whether the user may do what an owner may.
+bool owns(const Inode &inode);
+
 }  // namespace diskless

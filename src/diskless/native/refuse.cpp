@@ -1,6 +1,7 @@
 // Calls that would change the Tree: it is read-only, and answers as a filesystem that is mounted so. The kernel looks
 // for other mistakes first (does the path exist, is there something already), and each kind of call in its own order.
 
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -24,11 +25,13 @@ bool is_root(const Inode &inode) { return inode.parent() != nullptr && inode.par
 // mkdir and all others that make a name.
 int make_directory_at(const Lookup &found) {
   if (found.error() != 0) return -found.error();
+  if (found.name().size() > NAME_MAX) return -ENAMETOOLONG;
   return found.inode() != nullptr || found.last() != Last::name ? -EEXIST : -EROFS;
 }
 
 int make_at(const Lookup &found) {
   if (found.error() != 0) return -found.error();
+  if (found.name().size() > NAME_MAX) return -ENAMETOOLONG;
   if (found.inode() != nullptr || found.last() != Last::name) return -EEXIST;
   return found.trailing_slash() ? -ENOENT : -EROFS;
 }
@@ -64,7 +67,7 @@ int truncate_at(const Lookup &found) {
 
 template <typename Next>
 [[gnu::noinline]] int rename_between(int from_fd, const char *from, int to_fd, const char *to, Next next) {
-  const Lookup source(from_fd, from, Follow::no), target(to_fd, to, Follow::no);
+  const Lookup source(from_fd, from, Follow::parent), target(to_fd, to, Follow::parent);
   if (!source.in_tree() && !target.in_tree()) return next(source.dirfd(), source.path(), target.dirfd(), target.path());
   for (const Lookup *each : {&source, &target}) {
     if (each->in_tree() && each->error() != 0) return settle(-each->error());
@@ -78,10 +81,13 @@ template <typename Next>
 
 template <typename Next>
 [[gnu::noinline]] int link_between(int from_fd, const char *from, int to_fd, const char *to, Follow follow, Next next) {
-  const Lookup source(from_fd, from, follow), target(to_fd, to, Follow::no);
+  const Lookup source(from_fd, from, follow), target(to_fd, to, Follow::parent);
   if (!source.in_tree() && !target.in_tree()) return next(source.dirfd(), source.path(), target.dirfd(), target.path());
+  struct stat status;
   if (source.in_tree()) {
     if (const int error = source.error_of_existing()) return settle(-error);
+  } else if (kernel::fstatat(source.dirfd(), source.path(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    return -1;
   }
   return settle(target.in_tree() ? make_at(target) : -EXDEV);
 }
@@ -118,13 +124,25 @@ bool means_descriptor(const char *path, int flags) {
   return kernel::is_null(path) || (path[0] == '\0' && (flags & AT_EMPTY_PATH) != 0);
 }
 
-// mkstemp and its relatives, which make the name that they find.
-int make_temporary_at(const char *pattern, int suffix_length, const Lookup &found) {
-  const std::size_t length = std::strlen(pattern);
-  if (suffix_length < 0 || length < 6 + static_cast<std::size_t>(suffix_length)) return -EINVAL;
-  if (std::strncmp(pattern + length - 6 - static_cast<std::size_t>(suffix_length), "XXXXXX", 6) != 0) return -EINVAL;
-  return found.error() != 0 ? -found.error() : -EROFS;
+// Calls one of them with the path that `pattern` leads to outside the Tree, and takes over the letters that it chose.
+template <typename Call>
+auto make_elsewhere(char *pattern, const char *real, int suffix_length, Call call) {
+  if (real == pattern) return call(pattern);
+  std::string other = real;
+  auto result = call(other.data());
+  const std::size_t tail = 6 + static_cast<std::size_t>(suffix_length);
+  std::memcpy(pattern + std::strlen(pattern) - tail, other.c_str() + other.size() - tail, 6);
+  return result;
 }
+
+bool is_pattern(const char *pattern, int suffix_length) {
+  const std::size_t length = std::strlen(pattern);
+  if (suffix_length < 0 || length < 6 + static_cast<std::size_t>(suffix_length)) return false;
+  return std::strncmp(pattern + length - 6 - static_cast<std::size_t>(suffix_length), "XXXXXX", 6) == 0;
+}
+
+// mkstemp and its relatives, which make the name that they find.
+int make_temporary_at(const Lookup &found) { return found.error() != 0 ? -found.error() : -EROFS; }
 
 // Puts letters for the last six; true if no file has that name.
 bool invent(char *pattern) {
@@ -159,24 +177,24 @@ namespace intercept {
     return route(dirfd, path, follow, rule, [=](int at, const char *real) { return NEXT(name) arguments; }); \
   }
 
-REFUSE(mkdir, (const char *path, mode_t mode), Follow::no, make_directory_at, (real, mode))
-REFUSE_AT(mkdirat, (int dirfd, const char *path, mode_t mode), Follow::no, make_directory_at, (at, real, mode))
-REFUSE(mknod, (const char *path, mode_t mode, dev_t device), Follow::no, make_at, (real, mode, device))
-REFUSE_AT(mknodat, (int dirfd, const char *path, mode_t mode, dev_t device), Follow::no, make_at,
+REFUSE(mkdir, (const char *path, mode_t mode), Follow::parent, make_directory_at, (real, mode))
+REFUSE_AT(mkdirat, (int dirfd, const char *path, mode_t mode), Follow::parent, make_directory_at, (at, real, mode))
+REFUSE(mknod, (const char *path, mode_t mode, dev_t device), Follow::parent, make_at, (real, mode, device))
+REFUSE_AT(mknodat, (int dirfd, const char *path, mode_t mode, dev_t device), Follow::parent, make_at,
           (at, real, mode, device))
-REFUSE(__xmknod, (int version, const char *path, mode_t mode, dev_t *device), Follow::no, make_at,
+REFUSE(__xmknod, (int version, const char *path, mode_t mode, dev_t *device), Follow::parent, make_at,
        (version, real, mode, device))
-REFUSE_AT(__xmknodat, (int version, int dirfd, const char *path, mode_t mode, dev_t *device), Follow::no, make_at,
+REFUSE_AT(__xmknodat, (int version, int dirfd, const char *path, mode_t mode, dev_t *device), Follow::parent, make_at,
           (version, at, real, mode, device))
-REFUSE(mkfifo, (const char *path, mode_t mode), Follow::no, make_at, (real, mode))
-REFUSE_AT(mkfifoat, (int dirfd, const char *path, mode_t mode), Follow::no, make_at, (at, real, mode))
-REFUSE(symlink, (const char *target, const char *path), Follow::no, make_at, (target, real))
-REFUSE_AT(symlinkat, (const char *target, int dirfd, const char *path), Follow::no, make_at, (target, at, real))
+REFUSE(mkfifo, (const char *path, mode_t mode), Follow::parent, make_at, (real, mode))
+REFUSE_AT(mkfifoat, (int dirfd, const char *path, mode_t mode), Follow::parent, make_at, (at, real, mode))
+REFUSE(symlink, (const char *target, const char *path), Follow::parent, make_at, (target, real))
+REFUSE_AT(symlinkat, (const char *target, int dirfd, const char *path), Follow::parent, make_at, (target, at, real))
 
-REFUSE(rmdir, (const char *path), Follow::no, rmdir_at, (real))
-REFUSE(unlink, (const char *path), Follow::no, unlink_at, (real))
-REFUSE(remove, (const char *path), Follow::no, remove_at, (real))
-REFUSE_AT(unlinkat, (int dirfd, const char *path, int flags), Follow::no,
+REFUSE(rmdir, (const char *path), Follow::parent, rmdir_at, (real))
+REFUSE(unlink, (const char *path), Follow::parent, unlink_at, (real))
+REFUSE(remove, (const char *path), Follow::parent, remove_at, (real))
+REFUSE_AT(unlinkat, (int dirfd, const char *path, int flags), Follow::parent,
           ((flags & AT_REMOVEDIR) != 0 ? rmdir_at : unlink_at), (at, real, flags))
 
 REFUSE(chmod, (const char *path, mode_t mode), Follow::yes, change_at, (real, mode))
@@ -260,36 +278,38 @@ int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags) 
 
 #define REFUSE_TEMPORARY(name, parameters, suffix, arguments)                                           \
   int name parameters {                                                                                 \
-    return route(path, Follow::no, [=](const Lookup &found) { return make_temporary_at(path, suffix, found); }, \
-                 [=](const char *real) { return real == path ? NEXT(name) arguments : settle(-EROFS); }); \
+    if (!may_be_ours(path)) [[likely]] {                                                                \
+      char *pattern = path;                                                                             \
+      return NEXT(name) arguments;                                                                      \
+    }                                                                                                   \
+    if (!is_pattern(path, suffix)) return settle(-EINVAL);                                              \
+    return look_up(AT_FDCWD, path, Follow::parent, make_temporary_at, [=](int, const char *real) {      \
+      return make_elsewhere(path, real, suffix, [=](char *pattern) { return NEXT(name) arguments; });   \
+    });                                                                                                 \
   }
-REFUSE_TEMPORARY(mkstemp, (char *path), 0, (path))
-REFUSE_TEMPORARY(mkstemp64, (char *path), 0, (path))
-REFUSE_TEMPORARY(mkostemp, (char *path, int flags), 0, (path, flags))
-REFUSE_TEMPORARY(mkostemp64, (char *path, int flags), 0, (path, flags))
-REFUSE_TEMPORARY(mkstemps, (char *path, int suffix), suffix, (path, suffix))
-REFUSE_TEMPORARY(mkstemps64, (char *path, int suffix), suffix, (path, suffix))
-REFUSE_TEMPORARY(mkostemps, (char *path, int suffix, int flags), suffix, (path, suffix, flags))
-REFUSE_TEMPORARY(mkostemps64, (char *path, int suffix, int flags), suffix, (path, suffix, flags))
+REFUSE_TEMPORARY(mkstemp, (char *path), 0, (pattern))
+REFUSE_TEMPORARY(mkstemp64, (char *path), 0, (pattern))
+REFUSE_TEMPORARY(mkostemp, (char *path, int flags), 0, (pattern, flags))
+REFUSE_TEMPORARY(mkostemp64, (char *path, int flags), 0, (pattern, flags))
+REFUSE_TEMPORARY(mkstemps, (char *path, int suffix), suffix, (pattern, suffix))
+REFUSE_TEMPORARY(mkstemps64, (char *path, int suffix), suffix, (pattern, suffix))
+REFUSE_TEMPORARY(mkostemps, (char *path, int suffix, int flags), suffix, (pattern, suffix, flags))
+REFUSE_TEMPORARY(mkostemps64, (char *path, int suffix, int flags), suffix, (pattern, suffix, flags))
 
 char *mkdtemp(char *path) noexcept {
   if (!may_be_ours(path)) [[likely]] return NEXT(mkdtemp)(path);
-  char *made = path;
-  const int result = look_up(
-      AT_FDCWD, path, Follow::no, [=](const Lookup &found) { return make_temporary_at(path, 0, found); },
-      [&](int, const char *real) {
-        if (real != path) return settle(-EROFS);
-        made = NEXT(mkdtemp)(path);
-        return made == nullptr ? -1 : 0;
-      });
-  return result == 0 ? made : nullptr;
+  const auto make = [](char *pattern) { return NEXT(mkdtemp)(pattern) == nullptr ? -1 : 0; };
+  const int result = !is_pattern(path, 0)
+                         ? settle(-EINVAL)
+                         : look_up(AT_FDCWD, path, Follow::parent, make_temporary_at,
+                                   [=](int, const char *real) { return make_elsewhere(path, real, 0, make); });
+  return result == 0 ? path : nullptr;
 }
 
 // These two only find a name.
 char *mktemp(char *path) noexcept {
   if (!may_be_ours(path)) [[likely]] return NEXT(mktemp)(path);
-  const std::size_t length = std::strlen(path);
-  if (length < 6 || std::strcmp(path + length - 6, "XXXXXX") != 0) {
+  if (!is_pattern(path, 0)) {
     errno = EINVAL;
     path[0] = '\0';
   } else if (!invent_repeatedly(path)) {
@@ -305,7 +325,11 @@ char *tempnam(const char *directory, const char *prefix) noexcept {
   if (!may_be_ours(wished) || intercept::stat(wished, &status) != 0 || !S_ISDIR(status.st_mode)) {
     return NEXT(tempnam)(directory, prefix);
   }
-  std::string pattern = std::string(wished) + "/" + std::string(prefix == nullptr ? "file" : prefix, 0, 5) + "XXXXXX";
+  std::string pattern = wished;
+  while (pattern.size() > 1 && pattern.back() == '/') pattern.pop_back();
+  pattern += '/';
+  pattern += std::string_view(prefix == nullptr ? "file" : prefix).substr(0, 5);
+  pattern += "XXXXXX";
   return invent_repeatedly(pattern.data()) ? ::strdup(pattern.c_str()) : nullptr;
 }
 

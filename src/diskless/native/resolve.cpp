@@ -72,7 +72,7 @@ template <typename Next>
       errno = error;
       return nullptr;
     }
-    text = path_of(*lookup.inode());
+    text = lookup.canonical();
   }
   if (text.size() >= PATH_MAX) {
     errno = ENAMETOOLONG;

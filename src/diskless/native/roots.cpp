@@ -172,6 +172,7 @@ Overlay &overlay_at(const std::string &path) {
   overlay.path = path;
   overlay.identity = identity_of(path.c_str());
   overlay.top.kind = Inode::Kind::directory;
+  overlay.top.mode = 0555;  // who may not search the real directory is told so by the kernel
   overlay.top.overlay = &overlay;
   return overlay;
 }

@@ -2,6 +2,7 @@
 
 #include "space.h"
 
+#include <linux/limits.h>
 #include <linux/magic.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
@@ -98,9 +99,38 @@ long ask(const Lookup &found, Ask question) {
   return result == -1 && errno != 0 ? -errno : result;
 }
 
+// libc answers the others without a look at the path.
+bool depends_on_path(int name) {
+  switch (name) {
+    case _PC_LINK_MAX:
+    case _PC_NAME_MAX:
+    case _PC_CHOWN_RESTRICTED:
+    case _PC_ASYNC_IO:
+    case _PC_FILESIZEBITS:
+    case _PC_REC_INCR_XFER_SIZE:
+    case _PC_REC_MAX_XFER_SIZE:
+    case _PC_REC_MIN_XFER_SIZE:
+    case _PC_REC_XFER_ALIGN:
+    case _PC_ALLOC_SIZE_MIN:
+    case _PC_2_SYMLINKS:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // A limit that does not exist is -1 without an error.
 long limit_of_found(const Lookup &found, int name) {
   return ask(found, [=](int fd) { return ::fpathconf(fd, name); });
+}
+
+long attribute_of_found(const Lookup &found, const char *attribute, void *value, std::size_t size) {
+  const std::size_t length = std::strlen(attribute);
+  if (length == 0 || length > XATTR_NAME_MAX) return -ERANGE;
+  // Symlinks have no attributes of this kind, and the memfd that stands for one would.
+  const bool of_symlink = found.error_of_existing() == 0 && found.inode()->is_symlink();
+  if (of_symlink && std::strncmp(attribute, "user.", 5) == 0) return -ENODATA;
+  return ask(found, [=](int fd) { return ::fgetxattr(fd, attribute, value, size); });
 }
 
 }  // namespace
@@ -131,7 +161,7 @@ DEFINE_SPACE_OF_DESCRIPTOR(fstatvfs, struct statvfs)
 DEFINE_SPACE_OF_DESCRIPTOR(fstatvfs64, struct statvfs64)
 
 long pathconf(const char *path, int name) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(pathconf)(path, name);
+  if (!may_be_ours(path) || !depends_on_path(name)) [[likely]] return NEXT(pathconf)(path, name);
   const int before = errno;
   bool unlimited = false;
   const long result = look_up(
@@ -150,9 +180,8 @@ long pathconf(const char *path, int name) noexcept {
   ssize_t name(const char *path, const char *attribute, void *value, size_t size) noexcept {                   \
     return route(                                                                                              \
         path, follow,                                                                                          \
-        [=](const Lookup &found) {                                                                             \
-          return ask(found, [=](int fd) { return ::fgetxattr(fd, attribute, value, size); });                  \
-        },                                                                                                     \
+        [=](const Lookup &found) { return attribute_of_found(found, attribute, value, size); },                \
+                                                                                                            \
         [=](const char *real) { return NEXT(name)(real, attribute, value, size); });                           \
   }
 DEFINE_GETXATTR(getxattr, Follow::yes)

@@ -105,7 +105,6 @@ int statx_found(const Lookup &found, unsigned mask, struct statx *status) {
 }
 
 int access_found(const Lookup &found, int mode, Who who) {
-  if ((mode & ~(R_OK | W_OK | X_OK)) != 0) return -EINVAL;
   if (const int error = found.error_of_existing()) return -error;
   if ((mode & W_OK) != 0) return -EROFS;
   return permits(*found.inode(), mode, who) ? 0 : -EACCES;
@@ -174,7 +173,11 @@ int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *s
 
 int access(const char *path, int mode) noexcept {
   return route(
-      path, Follow::yes, [=](const Lookup &found) { return access_found(found, mode, Who::real); },
+      path, Follow::yes,
+      [=](const Lookup &found) {
+        const bool unknown = (mode & ~(R_OK | W_OK | X_OK)) != 0;  // libc's eaccess lets these pass
+        return unknown ? -EINVAL : access_found(found, mode, Who::real);
+      },
       [=](const char *real) { return NEXT(access)(real, mode); });
 }
 
@@ -195,7 +198,8 @@ int faccessat(int dirfd, const char *path, int mode, int flags) noexcept {
   return route(
       dirfd, path, follow_unless((flags & AT_SYMLINK_NOFOLLOW) != 0),
       [=](const Lookup &found) {
-        const bool unknown = (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0;
+        const bool unknown = (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0 ||
+                             (mode & ~(R_OK | W_OK | X_OK)) != 0;
         return unknown ? -EINVAL : access_found(found, mode, who);
       },
       [=](int at, const char *real) { return NEXT(faccessat)(at, real, mode, flags); });

@@ -31,7 +31,13 @@ constexpr int elsewhere = -2;
 int open_for_stream(const Lookup &lookup, const char *mode) {
   if (!lookup.in_tree()) return elsewhere;
   const int flags = flags_of(mode);
-  return settle(flags < 0 ? -EINVAL : open_found(lookup, flags));
+  const int fd = settle(flags < 0 ? -EINVAL : open_found(lookup, flags));
+  // A directory: libc would open it and fail at the first read; but our descriptor of one is not open for reading.
+  if (fd >= 0 && lookup.inode()->is_directory()) {
+    kernel::close(fd);
+    return settle(-EISDIR);
+  }
+  return fd;
 }
 
 template <typename Next>

@@ -151,15 +151,15 @@ int walk_with_hooks(const char *root, FileTreeWalk::Visit visit, FileTreeWalk::S
 }
 
 // wordexp says nothing of which words came from quotes. A word is expanded here if nothing was quoted at all, or if it
-// stands in the text as it is.
-bool is_unquoted(const char *text, const char *word) {
-  if (std::strpbrk(text, "\"'\\") == nullptr) return true;
-  const std::size_t length = std::strlen(word);
-  for (const char *at = std::strstr(text, word); at != nullptr; at = std::strstr(at + 1, word)) {
-    const bool begins = at == text || std::strchr(" \t", at[-1]) != nullptr;
-    if (begins && std::strchr(" \t", at[length]) != nullptr) return true;  // strchr finds the end of the text too
-  }
-  return false;
+// stands between blanks as it is. `text` moves on behind the word, since the same may come again.
+bool is_unquoted(const char **text, const char *word, bool quotes) {
+  if (!quotes) return true;
+  const char *at = std::strstr(*text, word);
+  if (at == nullptr) return false;
+  const char *end = at + std::strlen(word);
+  const bool begins = at == *text || std::strchr(" \t", at[-1]) != nullptr;
+  *text = end;
+  return begins && std::strchr(" \t", *end) != nullptr;  // strchr finds the end of the text too
 }
 
 // Replaces the word at `index` with the paths that it matches.
@@ -193,9 +193,11 @@ int wordexp(const char *text, wordexp_t *words, int flags) {
   const std::size_t before = (flags & WRDE_APPEND) != 0 ? words->we_wordc : 0;
   const int result = NEXT(wordexp)(text, words, flags);
   if (result != 0 || !may_match_ours(text)) return result;
+  const bool quotes = std::strpbrk(text, "\"'\\") != nullptr;
   for (std::size_t index = before; index < words->we_wordc; ++index) {
     const char *word = words->we_wordv[words->we_offs + index];
-    if (std::strpbrk(word, "*?[") == nullptr || !may_be_ours(word) || !is_unquoted(text, word)) continue;
+    if (std::strpbrk(word, "*?[") == nullptr || !may_be_ours(word)) continue;
+    if (!is_unquoted(&text, word, quotes)) continue;
     glob_t found{};
     if (intercept::glob(word, 0, nullptr, &found) == 0 && found.gl_pathc > 0) {
       const std::size_t count = found.gl_pathc;
