@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "permission.h"
 #include "route.h"
 
 namespace diskless {
@@ -127,9 +128,12 @@ long limit_of_found(const Lookup &found, int name) {
 long attribute_of_found(const Lookup &found, const char *attribute, void *value, std::size_t size) {
   const std::size_t length = std::strlen(attribute);
   if (length == 0 || length > XATTR_NAME_MAX) return -ERANGE;
+  if (const int error = found.error_of_existing()) return -error;
+  const std::string_view name = attribute;
+  const bool by_mode = !name.starts_with("trusted.") && !name.starts_with("security.") && !name.starts_with("system.");
   // Symlinks have no attributes of this kind, and the memfd that stands for one would.
-  const bool of_symlink = found.error_of_existing() == 0 && found.inode()->is_symlink();
-  if (of_symlink && std::strncmp(attribute, "user.", 5) == 0) return -ENODATA;
+  if (found.inode()->is_symlink() && name.starts_with("user.")) return -ENODATA;
+  if (by_mode && !found.inode()->is_symlink() && !permits(*found.inode(), R_OK, Who::effective)) return -EACCES;
   return ask(found, [=](int fd) { return ::fgetxattr(fd, attribute, value, size); });
 }
 

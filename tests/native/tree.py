@@ -1,0 +1,126 @@
+"""What the tests of the native library share: names in the Tree, made and taken away through the C interface."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import uuid
+from pathlib import Path
+
+import diskless
+
+LIBRARY = Path(os.environ.get("DISKLESS_TEST_LIBRARY", Path(diskless.__file__).parent / "libdiskless.so"))
+HERE = Path(__file__).parent
+MTIME_NS = 1_234_567_890_123_456_789
+
+
+def load() -> ctypes.CDLL:
+    """Return the library with the argument types that ctypes would not guess."""
+    library = ctypes.CDLL(str(LIBRARY))
+    library.diskless_set_file.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_longlong]
+    library.diskless_set_directory.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_longlong]
+    library.diskless_set_space.argtypes = [ctypes.c_longlong, ctypes.c_longlong]
+    return library
+
+
+class NativeTree:
+    """A directory of the Tree at `root`, visible while the context is open.
+
+    Without `shadow` it lies below /diskless, under a name of its own.
+    """
+
+    def __init__(self, shadow: str | None = None) -> None:
+        self.library = load()
+        self.shadow = shadow
+        self.root = shadow or f"/diskless/native-{uuid.uuid4().hex[:12]}"
+        self.fds: list[int] = []
+        self._names: list[str] = []
+        self._active = 0
+
+    def call(self, name: str, *arguments: object) -> int:
+        """Call a function of the C interface; raises OSError for a negative result."""
+        result: int = getattr(self.library, "diskless_" + name)(*arguments)
+        if result < 0:
+            raise OSError(-result, os.strerror(-result), name)
+        return result
+
+    def path(self, name: str = "") -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+    def __enter__(self) -> NativeTree:
+        try:
+            self.call("root_add", os.fsencode(self.shadow or "/diskless"))
+        except FileExistsError:
+            if self.shadow is not None:
+                raise
+        if self.shadow is None:
+            self.directory("")
+        self.activate()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._active:
+            self.deactivate()
+        for name in sorted(self._names, key=lambda each: each.count("/") if each else -1, reverse=True):
+            self.library.diskless_remove(os.fsencode(self.path(name)))
+        if self.shadow is not None:
+            self.library.diskless_root_remove(os.fsencode(self.shadow))
+        for fd in self.fds:
+            self.library.diskless_release(fd)
+
+    def activate(self) -> None:
+        self.call("activate")
+        self._active += 1
+
+    def deactivate(self) -> None:
+        self.call("deactivate")
+        self._active -= 1
+
+    def memfd(self, data: bytes) -> int:
+        fd = self.call("memfd", b"diskless")
+        self.fds.append(fd)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        self.call("seal", fd)
+        return fd
+
+    def file(self, name: str, data: bytes = b"", mode: int = 0o444, fd: int | None = None) -> int:
+        """Name a file with these bytes, or one that is there already; returns its own descriptor."""
+        fd = self.memfd(data) if fd is None else fd
+        for above in [str(each) for each in Path(name).parents if str(each) != "."][::-1]:
+            if above not in self._names:
+                self._names.append(above)
+        self.call("set_file", os.fsencode(self.path(name)), fd, mode, MTIME_NS)
+        self._names.append(name)
+        return fd
+
+    def directory(self, name: str, mode: int = 0o555) -> None:
+        self.call("set_directory", os.fsencode(self.path(name)), mode, MTIME_NS)
+        self._names.append(name)
+
+    def symlink(self, name: str, target: str) -> None:
+        self.call("set_symlink", os.fsencode(self.path(name)), os.fsencode(target))
+        self._names.append(name)
+
+    def remove(self, name: str) -> None:
+        self.call("remove", os.fsencode(self.path(name)))
+        self._names.remove(name)
+
+
+def compiler() -> list[str]:
+    return [os.environ.get("CC") or shutil.which("cc") or "gcc"]
+
+
+def compile_program(source: str, into: Path, *options: str) -> Path:
+    """Compile a C program beside this file and return the program."""
+    program = into / Path(source).stem
+    done = subprocess.run(
+        [*compiler(), "-O1", "-g", "-w", "-U_FORTIFY_SOURCE", *options, "-o", program, HERE / source, "-ldl", "-pthread"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return program
