@@ -1,8 +1,9 @@
 #include "activation.h"
 
+#include <cerrno>
+
 #include "diskless.h"
-#include "elf.h"
-#include "hooks.h"
+#include "slots.h"
 
 namespace diskless {
 
@@ -20,13 +21,14 @@ using namespace diskless;
 extern "C" {
 
 int diskless_activate(void) {
-  find_originals();
   activations.fetch_add(1);
-  patch_objects(Reach::all);
-  return 0;
+  const int result = patch_objects(Reach::all);
+  if (result < 0) diskless_deactivate();
+  return result;
 }
 
 int diskless_deactivate(void) {
+  if (activations.load() == 0) return -EINVAL;
   if (activations.fetch_sub(1) == 1) patch_objects(open_streams.load() > 0 ? Reach::streams : Reach::none);
   return 0;
 }

@@ -92,7 +92,7 @@ void closefrom(int lowest) noexcept {
   const unsigned first = lowest < 0 ? 0 : static_cast<unsigned>(lowest);
   if (next_of_ours(first) == most_descriptors) {
     NEXT(closefrom)(lowest);
-  } else if (!NEXT(close_range) || intercept::close_range(first, UINT_MAX, 0) != 0) {
+  } else if (intercept::close_range(first, UINT_MAX, 0) != 0) {
     rlimit limit{};
     ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
     for (unsigned fd = first; fd < limit.rlim_cur && fd < most_descriptors; fd++) {

@@ -4,8 +4,6 @@
 
 #include <cstring>
 
-#include "elf.h"
-
 namespace diskless {
 
 Hook hooks[hook_count] = {
@@ -30,21 +28,25 @@ std::size_t hash(const char *name) {
 }  // namespace
 
 void find_originals() {
-  if (hooks[0].libc || hooks[hook_dlsym].libc) return;
-  void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-  // Before glibc 2.34 these lived in libraries of their own.
-  void *dl = dlopen("libdl.so.2", RTLD_LAZY | RTLD_NOLOAD);
-  void *pthread = dlopen("libpthread.so.0", RTLD_LAZY | RTLD_NOLOAD);
-  void *rt = dlopen("librt.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  if (hooks[hook_close].libc) return;
+  // Before glibc 2.34 the others were libraries of their own.
+  void *libraries[4];
+  const char *const names[] = {"libc.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"};
+  for (int i = 0; i < 4; i++) libraries[i] = dlopen(names[i], RTLD_LAZY | RTLD_NOLOAD);
   for (Hook &hook : hooks) {
-    for (void *library : {libc, dl, pthread, rt}) {
+    for (void *library : libraries) {
       if (!hook.libc && library) hook.libc = dlsym(library, hook.name);
     }
-    hook.next.store(hook.libc);
+    if (!hook.libc) hook.fallback = function_by_number(hook.name);
+    hook.forget_next();
     std::size_t slot = hash(hook.name);
     while (table[slot]) slot = (slot + 1) % table_size;
     table[slot] = &hook;
   }
+#define X(name) hooks[hook_##name].of_streams = true;
+  DISKLESS_STREAM_HOOKS(X)
+  X(fts_read) X(fts_children) X(fts_set) X(fts_close) X(fts64_read) X(fts64_children) X(fts64_set) X(fts64_close)
+#undef X
 }
 
 Hook *find_hook(const char *name) {

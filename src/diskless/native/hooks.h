@@ -15,7 +15,7 @@
 // Close or replace descriptors by number: ours are spared (guard.cpp).
 #define DISKLESS_GUARD_HOOKS(X) X(close) X(close_range) X(closefrom) X(dup2) X(dup3)
 // Load objects, or ask for functions by name (loads.cpp).
-#define DISKLESS_LOAD_HOOKS(X) X(dlopen) X(dlmopen) X(dlsym) X(dlvsym)
+#define DISKLESS_LOAD_HOOKS(X) X(dlopen) X(dlmopen) X(dlsym) X(dlvsym) X(dladdr)
 // System calls by number (syscall.cpp).
 #define DISKLESS_SYSCALL_HOOKS(X) X(syscall)
 
@@ -38,15 +38,25 @@ struct Hook {
   const char *name;
   void *ours;
   void *libc = nullptr;               // what the name means in libc; null where this libc does not have it
+  void *fallback = nullptr;           // does without libc's function
   std::atomic<void *> next{nullptr};  // what our function calls: libc's, or another tool's that we found in its place
+  bool next_owned = false;            // whether that one is part of a loaded object
+  bool of_streams = false;            // works on what another hook returned, so it outlives the last Mount
+
+  void forget_next() {
+    next_owned = false;
+    next.store(libc ? libc : fallback);
+  }
 };
 
 extern Hook hooks[hook_count];
 
-// Fills in `libc` and `next`, once.
+// Fills in what is known of libc, once.
 void find_originals();
 // The hook of that name, or null.
 Hook *find_hook(const char *name);
+// What serves syscall(2) where this libc has no function of that name: older ones have no stat. Or null.
+void *function_by_number(const char *name);
 
 namespace intercept {
 #define X(name) decltype(::name) name;

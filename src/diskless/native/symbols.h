@@ -19,3 +19,4 @@ void closefrom(int lowest) noexcept;
 #endif
 __asm__(".symver dlopen, dlopen@" DISKLESS_OLDEST_GLIBC);
 __asm__(".symver dlsym, dlsym@" DISKLESS_OLDEST_GLIBC);
+__asm__(".symver dladdr, dladdr@" DISKLESS_OLDEST_GLIBC);

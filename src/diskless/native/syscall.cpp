@@ -6,9 +6,11 @@
 
 #include <sys/syscall.h>
 
+#include <cstring>
 #include <type_traits>
 
 #include "hooks.h"
+#include "kernel.h"
 #include "open.h"
 
 // Newer than the headers of the oldest system that this builds on; the same on every processor.
@@ -140,7 +142,47 @@ bool is_redirected(long number) {
   }
 }
 
+// What the hooks above call for a path that is not ours, where libc has no such function: stat is one since 2.33.
+int stat_by_number(const char *path, struct stat *status) {
+  return kernel::fstatat(AT_FDCWD, path, status, 0);
+}
+int lstat_by_number(const char *path, struct stat *status) {
+  return kernel::fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
+}
+int statx_by_number(int dirfd, const char *path, int flags, unsigned mask, struct statx *status) {
+  return static_cast<int>(::syscall(SYS_statx, dirfd, path, flags, mask, status));
+}
+int renameat2_by_number(int from, const char *old_path, int to, const char *new_path, unsigned flags) {
+  return static_cast<int>(::syscall(SYS_renameat2, from, old_path, to, new_path, flags));
+}
+int close_range_by_number(unsigned first, unsigned last, int flags) {
+  return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
+}
+ssize_t getdents64_by_number(int fd, void *buffer, std::size_t size) {
+  return ::syscall(SYS_getdents64, fd, buffer, size);
+}
+
 }  // namespace
+
+void *function_by_number(const char *name) {
+  const struct {
+    const char *name;
+    void *function;
+  } functions[] = {
+      {"stat", reinterpret_cast<void *>(&stat_by_number)},
+      {"lstat", reinterpret_cast<void *>(&lstat_by_number)},
+      {"fstat", reinterpret_cast<void *>(&kernel::fstat)},
+      {"fstatat", reinterpret_cast<void *>(&kernel::fstatat)},
+      {"statx", reinterpret_cast<void *>(&statx_by_number)},
+      {"renameat2", reinterpret_cast<void *>(&renameat2_by_number)},
+      {"close_range", reinterpret_cast<void *>(&close_range_by_number)},
+      {"getdents64", reinterpret_cast<void *>(&getdents64_by_number)},
+  };
+  for (const auto &each : functions) {
+    if (std::strcmp(each.name, name) == 0) return each.function;
+  }
+  return nullptr;
+}
 
 namespace intercept {
 
