@@ -6,6 +6,8 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
+import textwrap
 import uuid
 from pathlib import Path
 
@@ -118,9 +120,35 @@ def compile_program(source: str, into: Path, *options: str) -> Path:
     """Compile a C program beside this file and return the program."""
     program = into / Path(source).stem
     done = subprocess.run(
-        [*compiler(), "-O1", "-g", "-w", "-U_FORTIFY_SOURCE", *options, "-o", program, HERE / source, "-ldl", "-pthread"],
+        [
+            *compiler(),
+            "-O1",
+            "-g",
+            "-w",
+            "-U_FORTIFY_SOURCE",
+            *options,
+            "-o",
+            program,
+            HERE / source,
+            "-ldl",
+            "-pthread",
+        ],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     return program
+
+
+def run_with_tree(script: str) -> str:
+    """Run a script that has a `tree`, in a process of its own; returns what it complained about."""
+    source = (
+        "import os, sys, threading\n"
+        f"sys.path[:0] = {sys.path!r}\n"
+        "from tests.native.tree import NativeTree\n"
+        "with NativeTree() as tree:\n" + textwrap.indent(textwrap.dedent(script), "    ")
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=120, cwd=HERE.parent.parent
+    )
+    return done.stderr if done.returncode == 0 else f"exit status {done.returncode}: {done.stderr}"

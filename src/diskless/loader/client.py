@@ -103,9 +103,7 @@ class Job:
 
         return self._with_replacements(ask)
 
-    def fetch(
-        self, files: Sequence[tuple[Object, int]], on_progress: Callable[[int], None] | None = None
-    ) -> None:
+    def fetch(self, files: Sequence[tuple[Object, int]], on_progress: Callable[[int], None] | None = None) -> None:
         """Write every object into its descriptor; returns when all bytes are in place.
 
         `on_progress` is called about ten times a second with the bytes in place. Raises TransferError, ObjectChanged,

@@ -102,7 +102,10 @@ class Service:
 
     def _report(self, done_bytes: int, parts: Sequence[Part], retries: int) -> bool:
         return self._send_some(
-            [{"op": "progress", "bytes": done_bytes, "retries": retries, "parts": piece} for piece in pieces(parts, 500)]
+            [
+                {"op": "progress", "bytes": done_bytes, "retries": retries, "parts": piece}
+                for piece in pieces(parts, 500)
+            ]
             or [{"op": "progress", "bytes": done_bytes, "retries": retries, "parts": []}]
         )
 

@@ -133,7 +133,9 @@ class Transfer:
         view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
         size = view.nbytes
         if position + size > end:
-            raise TransferError(f"{entry.key}: the server sent more than bytes {position} to {end}, which were asked for")
+            raise TransferError(
+                f"{entry.key}: the server sent more than bytes {position} to {end}, which were asked for"
+            )
         written = 0
         while written < size:
             try:

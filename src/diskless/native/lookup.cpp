@@ -347,7 +347,7 @@ void Lookup::leave(std::string_view canonical) {
   if (in_tree_) {
     if ((resolve_ & resolve_no_xdev) != 0) return fail(EXDEV);
     rewritten_ = true;
-    std::memcpy(canonical_, canonical.data(), canonical.size());
+    if (!canonical.empty()) std::memcpy(canonical_, canonical.data(), canonical.size());
     tree_lock.unlock_shared();
     in_tree_ = false;
     at_ = inode_ = parent_ = nullptr;

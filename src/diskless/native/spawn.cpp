@@ -11,7 +11,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <atomic>
 #include <cerrno>
@@ -27,7 +29,6 @@ namespace {
 constexpr std::size_t stack_bytes = 64 << 10;
 constexpr int most_fds = 16;
 constexpr int first_fd = 3;
-constexpr int out_of_the_way = 64;
 
 // A system call without libc's errno.
 long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
@@ -93,7 +94,7 @@ int run_program(void *data) {
 
   int moved[most_fds];
   for (int i = 0; i < spawn.fd_count; i++) {
-    moved[i] = static_cast<int>(raw(SYS_fcntl, spawn.fds[i], F_DUPFD, out_of_the_way));
+    moved[i] = static_cast<int>(raw(SYS_fcntl, spawn.fds[i], F_DUPFD, first_fd + spawn.fd_count));
     if (moved[i] < 0) {
       spawn.error = -moved[i];
       raw(SYS_exit_group, 127);
@@ -107,8 +108,7 @@ int run_program(void *data) {
   if (raw(SYS_close_range, first_fd + spawn.fd_count, UINT_MAX, 0) < 0) {
     for (int fd = first_fd + spawn.fd_count; fd < 65536; fd++) raw(SYS_close, fd);
   }
-  spawn.error = -static_cast<int>(
-      raw(SYS_execve, spawn.file, spawn.argv, spawn.envp));
+  spawn.error = -static_cast<int>(raw(SYS_execve, spawn.file, spawn.argv, spawn.envp));
   raw(SYS_exit_group, 127);
   return 0;
 }
@@ -121,7 +121,9 @@ int run_intermediate(void *data) {
   if (pid < 0 && spawn.error == 0) spawn.error = EAGAIN;
   spawn.settled.store(1);
   raw(SYS_futex, &spawn.settled, FUTEX_WAKE, INT_MAX);
-  // Copies of the program's descriptors must not keep files and connections open.
+  // What is a copy of the caller's must not keep files, connections or a mounted filesystem busy.
+  raw(SYS_chdir, "/");
+  raw(SYS_prctl, PR_SET_NAME, "diskless");
   if (raw(SYS_close_range, 0, UINT_MAX, 0) < 0) {
     for (int fd = 0; fd < 65536; fd++) raw(SYS_close, fd);
   }
@@ -131,6 +133,13 @@ int run_intermediate(void *data) {
   }
   raw(SYS_exit, 0);
   return 0;
+}
+
+// Whether it is a zombie; leaves it there.
+bool has_ended(int pid) {
+  siginfo_t ended{};
+  ::syscall(SYS_waitid, P_PID, pid, &ended, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr);
+  return ended.si_pid == pid;
 }
 
 }  // namespace
@@ -154,7 +163,12 @@ int diskless_spawn(const char *file, char *const argv[], char *const envp[], con
   spawn->pid = clone(run_intermediate, static_cast<char *>(memory) + 3 * stack_bytes, CLONE_VM, memory);
   const int error = errno;
   if (spawn->pid > 0) {
-    while (spawn->settled.load() == 0) ::syscall(SYS_futex, &spawn->settled, FUTEX_WAIT, 0, nullptr);
+    // It may be killed before it says anything.
+    const timespec moment{0, 100'000'000};
+    while (spawn->settled.load() == 0 && !has_ended(spawn->pid)) {
+      ::syscall(SYS_futex, &spawn->settled, FUTEX_WAIT, 0, &moment);
+    }
+    if (spawn->settled.load() == 0) spawn->error = ECHILD;
   }
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, nullptr, 8);
 

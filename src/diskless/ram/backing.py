@@ -74,9 +74,10 @@ def choose(backing: str) -> Backing:
     asked, source = backing, "backing="
     if backing == "auto" and os.environ.get("DISKLESS_BACKING"):
         asked, source = os.environ["DISKLESS_BACKING"], "DISKLESS_BACKING="
-    if asked in _chosen:
-        return _chosen[asked]
-    if asked in ("auto", "tree"):
+    name = "tree" if asked == "auto" else asked
+    if name in _chosen:
+        return _chosen[name]
+    if name == "tree":
         from diskless.ram.tree import Tree
 
         reason = native.unavailable()
@@ -92,6 +93,6 @@ def choose(backing: str) -> Backing:
         chosen = Directory(asked.removeprefix("directory:"))
     else:
         raise InvalidOption(f"{source}{asked!r} is none of 'auto', 'tree', 'directory:<path>'")
-    _chosen[asked] = chosen
+    _chosen[name] = chosen
     _log.info("backing: %s (%s%s)", chosen.name, source, asked)
     return chosen

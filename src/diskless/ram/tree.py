@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Mapping
@@ -87,7 +88,8 @@ class Tree:
             self._show_at(self.check_at(at), files)
             return self.check_path(at)
         if not self._rooted:
-            native.root_add(ROOT)
+            with contextlib.suppress(FileExistsError):  # another user of the native library made it
+                native.root_add(ROOT)
             self._rooted = True
         scheme, _, rest = place.partition("/")
         for number in itertools.count(1):

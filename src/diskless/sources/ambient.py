@@ -101,7 +101,9 @@ def _container() -> Credentials:
 
 def _instance() -> Credentials | None:
     """Ask the instance metadata service, version 2; None where there is none."""
-    endpoint = Endpoint(os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or _INSTANCE_HOST, None, proxy=False)
+    endpoint = Endpoint(
+        os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or _INSTANCE_HOST, None, proxy=False
+    )
     base = "/latest/meta-data/iam/security-credentials/"
     try:
         status, _, body = request(

@@ -39,11 +39,17 @@ def failure(
     right = headers.get("x-amz-bucket-region") or next((a or b for a, b in _REGION.findall(body)), "")
     if code == "NoSuchBucket":
         return NotFound(f"no such bucket: s3://{spec.url.bucket}{at}")
-    if status in (301, 307) or code in ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"):
+    if status in (301, 307) or code in (
+        "PermanentRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+    ):
         hint = f"; it is in {right}: set AWS_REGION or storage_options={{'region': '{right}'}}" if right else ""
         return SourceConfiguration(f"{where}: {region} is the wrong region for this bucket ({said}){hint}")
     if code in _EXPIRED:
-        return CredentialsError(f"{where}: the credentials are expired ({said}); renew them, for instance with `aws sso login`")
+        return CredentialsError(
+            f"{where}: the credentials are expired ({said}); renew them, for instance with `aws sso login`"
+        )
     if code in _REJECTED or status == 401:
         return CredentialsError(
             f"{where}: the credentials were not accepted ({said}); check the key, its secret and that they belong to this "
@@ -52,7 +58,9 @@ def failure(
     if code == "RequestTimeTooSkewed":
         return CredentialsError(f"{where}: the clock of this machine is off ({said})")
     if status == 403:
-        return AccessDenied(f"{where}: access denied ({said}); may this caller list and read it (s3:ListBucket, s3:GetObject)?")
+        return AccessDenied(
+            f"{where}: access denied ({said}); may this caller list and read it (s3:ListBucket, s3:GetObject)?"
+        )
     if status == 404:
         return NotFound(f"{where} does not exist{at} ({said})")
     if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
@@ -70,11 +78,15 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
     what = f"s3://{spec.url.bucket}/{entry.key}"
     kind = type(error).__name__
     if kind == "PreconditionError":
-        return ObjectChanged(f"{what} was replaced while it was read (at byte {start}): load it again to get the new version")
+        return ObjectChanged(
+            f"{what} was replaced while it was read (at byte {start}): load it again to get the new version"
+        )
     if isinstance(error, FileNotFoundError):
         return ObjectChanged(f"{what} was deleted while it was read (at byte {start})")
     if "non-partial response" in text:
-        return TransferError(f"{what}: the server ignores ranges (it answers 200 to a request for a part); use one that serves them")
+        return TransferError(
+            f"{what}: the server ignores ranges (it answers 200 to a request for a part); use one that serves them"
+        )
     status = _STATUS.search(text)
     if status:
         return failure(spec, int(status[1] or status[2]), text, {}, spec.region or "", what)

@@ -46,7 +46,9 @@ def request(
             status, answer_headers, answer = _once(endpoint, method, target, headers, body, timeout_s)
         except (OSError, http.client.HTTPException) as error:
             if attempt == attempts:
-                raise SourceUnavailable(f"{endpoint.url} cannot be reached: {redact(_cause(error))}{_advice(error)}") from None
+                raise SourceUnavailable(
+                    f"{endpoint.url} cannot be reached: {redact(_cause(error))}{_advice(error)}"
+                ) from None
         else:
             if status < 500 and status != 429:
                 return status, answer_headers, answer
@@ -90,7 +92,9 @@ def _once(
 
 
 def _proxy(scheme: str, host: str) -> str | None:
-    if not any(os.environ.get(name) for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")):
+    if not any(
+        os.environ.get(name) for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
+    ):
         return None
     from urllib.request import getproxies_environment, proxy_bypass_environment
 

@@ -45,11 +45,10 @@ def place(entries: Iterable[Object]) -> tuple[list[Object], list[tuple[str, str]
         else:
             refused.append((entry.key, why))
     directories = {
-        entry.path[:position]
-        for entry in placed
-        for position, character in enumerate(entry.path)
-        if character == "/"
+        entry.path[:position] for entry in placed for position, character in enumerate(entry.path) if character == "/"
     }
     both = [entry for entry in placed if entry.path in directories]
-    refused.extend((entry.key, f"there are objects below {entry.key}/ too, and a path cannot be both") for entry in both)
+    refused.extend(
+        (entry.key, f"there are objects below {entry.key}/ too, and a path cannot be both") for entry in both
+    )
     return [entry for entry in placed if entry.path not in directories], refused

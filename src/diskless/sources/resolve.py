@@ -51,7 +51,9 @@ _NESTED = {
 }
 
 
-def resolve(url: str, *, session: object | None = None, storage_options: Mapping[str, object] | None = None) -> SourceSpec:
+def resolve(
+    url: str, *, session: object | None = None, storage_options: Mapping[str, object] | None = None
+) -> SourceSpec:
     """Return what the Loader needs to read `url`: as `storage_options` say, else `session`, else the environment.
 
     Raises InvalidURL, InvalidOption, CredentialsError, or MissingDependency where only boto3 knows the way.
@@ -100,7 +102,9 @@ def _with_credentials(spec: SourceSpec, options: Mapping[str, Any], profile: Pro
     if options.get("key") or options.get("secret"):
         if not (options.get("key") and options.get("secret")):
             raise InvalidOption("storage_options need both 'key' and 'secret', or neither")
-        return replace(spec, credentials=Credentials(options["key"], options["secret"], options.get("token")), refresh=None)
+        return replace(
+            spec, credentials=Credentials(options["key"], options["secret"], options.get("token")), refresh=None
+        )
     if session is not None:
         return spec
     if "profile" not in options and os.environ.get("AWS_ACCESS_KEY_ID"):
@@ -114,7 +118,9 @@ def _with_credentials(spec: SourceSpec, options: Mapping[str, Any], profile: Pro
     if "aws_access_key_id" in profile.settings:
         secret = profile.settings.get("aws_secret_access_key")
         if not secret:
-            raise CredentialsError(f"the profile {profile.name!r} has an aws_access_key_id and no aws_secret_access_key")
+            raise CredentialsError(
+                f"the profile {profile.name!r} has an aws_access_key_id and no aws_secret_access_key"
+            )
         token = profile.settings.get("aws_session_token")
         return replace(spec, credentials=Credentials(profile.settings["aws_access_key_id"], secret, token))
     if "profile" in options or os.environ.get("AWS_PROFILE"):
@@ -204,7 +210,7 @@ def _from_boto3_profile(spec: SourceSpec, profile: Profile) -> SourceSpec:
         import boto3
     except ImportError:
         raise MissingDependency(
-            f"the profile {profile.name!r} uses {profile.needs_boto3}, which needs boto3: pip install \"diskless[s3]\""
+            f'the profile {profile.name!r} uses {profile.needs_boto3}, which needs boto3: pip install "diskless[s3]"'
         ) from None
     found = _quietly(boto3.Session(profile_name=profile.name).get_credentials, spec.display)
     if found is None:

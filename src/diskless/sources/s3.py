@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
-from diskless.errors import DisklessError, NotFound, ObjectChanged, SourceUnavailable, TransferError, redact
+from diskless.errors import DisklessError, NotFound, ObjectChanged, SourceUnavailable
 from diskless.sources import paths
 from diskless.sources.ambient import ambient_credentials
 from diskless.sources.failures import failure, from_obstore
@@ -62,7 +62,7 @@ class S3Source:
             entries = self._pages(key)
         objects = [replace(entry, path=entry.key[len(key) :]) for entry in entries if entry.key != key]
         if not objects:
-            raise NotFound(self._nothing_at(key))
+            raise NotFound(self._nothing_at(self._spec.url.key))
         placed, refused = paths.place(objects)
         return Listing(placed, refused, False)
 
@@ -128,7 +128,12 @@ class S3Source:
 
         found = self._current()
         expires = datetime.fromtimestamp(found.expires_at, timezone.utc) if found.expires_at else None
-        return {"access_key_id": found.key, "secret_access_key": found.secret, "token": found.token, "expires_at": expires}
+        return {
+            "access_key_id": found.key,
+            "secret_access_key": found.secret,
+            "token": found.token,
+            "expires_at": expires,
+        }
 
     def _current(self) -> Credentials:
         found = self._credentials

@@ -22,7 +22,13 @@ def canonical_query(parameters: Mapping[str, str]) -> str:
 
 
 def sign_get(
-    host: str, path: str, query: str, credentials: Credentials, region: str, headers: Mapping[str, str], now: float | None = None
+    host: str,
+    path: str,
+    query: str,
+    credentials: Credentials,
+    region: str,
+    headers: Mapping[str, str],
+    now: float | None = None,
 ) -> dict[str, str]:
     """Return the headers of a signed GET of the encoded `path` with `query` from `canonical_query`."""
     moment = time.gmtime(time.time() if now is None else now)

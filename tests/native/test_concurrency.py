@@ -1,0 +1,168 @@
+"""Threads that read while names come and go, forks and signals in the midst of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import diskless
+from tests.native.tree import LIBRARY, NativeTree, compile_program, run_with_tree
+
+
+def test_threads_read_while_names_come_and_go(tree: NativeTree) -> None:
+    for i in range(20):
+        tree.file(f"stays/{i}", b"%d" % i)
+    stop = threading.Event()
+    wrong: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            for i in range(20):
+                with open(tree.path(f"stays/{i}"), "rb") as file:
+                    if file.read() != b"%d" % i:
+                        wrong.append(f"stays/{i} has other bytes")
+            if len(os.listdir(tree.path("stays"))) != 20:
+                wrong.append("a name that stays was not listed")
+            for name in os.listdir(tree.root):
+                try:
+                    os.stat(tree.path(name))
+                    with open(tree.path(name), "rb") as file:
+                        if file.read() != name.encode():
+                            wrong.append(f"{name} has other bytes")
+                except (FileNotFoundError, IsADirectoryError):
+                    pass
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for i in range(300):
+        name = f"comes{i % 7}"
+        tree.file(name, name.encode())
+        tree.remove(name)
+        tree.call("release", tree.fds.pop())
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert not wrong, wrong[:5]
+
+
+def test_a_child_forked_in_the_midst_of_it_reads_and_changes_names(tree: NativeTree) -> None:
+    tree.file("stays", b"x")
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            fd = tree.call("memfd", b"diskless")
+            path = os.fsencode(tree.path("comes"))
+            tree.call("set_file", path, fd, 0o444, 0)
+            tree.call("remove", path)
+            tree.call("release", fd)
+
+    def read() -> None:
+        while not stop.is_set():
+            os.stat(tree.path("stays"))
+            os.listdir(tree.root)
+
+    threads = [threading.Thread(target=work) for work in (change, read, read)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            child = os.fork()
+            if child == 0:
+                os._exit(child_works(tree))
+            deadline = time.monotonic() + 30
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(child, signal.SIGKILL)
+                    pytest.fail("the child hangs")
+                time.sleep(0.001)
+            assert ended[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def child_works(tree: NativeTree) -> int:
+    """What a forked child does; its exit status."""
+    try:
+        tree.file("mine", b"the child's")
+        with open(tree.path("mine"), "rb") as file:
+            return 0 if file.read() == b"the child's" and "stays" in os.listdir(tree.root) else 1
+    except BaseException:
+        return 2
+
+
+def test_a_child_keeps_its_names_when_the_parent_takes_them_away() -> None:
+    script = """
+        tree.file("a", b"bytes")
+        ready, go = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(go[0], 1)
+            os._exit(0 if open(tree.path("a"), "rb").read() == b"bytes" else 1)
+        tree.remove("a")
+        tree.call("release", tree.fds.pop())
+        os.write(go[1], b"x")
+        assert os.waitpid(child, 0)[1] == 0
+        assert not os.path.exists(tree.path("a"))
+    """
+    assert run_with_tree(script) == ""
+
+
+def test_threads_signals_and_forks_in_c(tmp_path: Path) -> None:
+    """A signal handler opens files while its thread is in a look-up, and while the names are being changed."""
+    done = subprocess.run(
+        [compile_program("threads.c", tmp_path), LIBRARY], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(sanitizer: str, tmp_path: Path) -> None:
+    """The library and the programs of these tests, built with the sanitizers of the compiler."""
+    options = [f"-fsanitize={sanitizer}"]
+    native = Path(diskless.__file__).parent / "native"
+    library = tmp_path / "libdiskless.so"
+    compiler = shutil.which(os.environ.get("CXX") or "g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    built = subprocess.run(
+        # As CMakeLists.txt has it, but for what makes the library small.
+        [
+            compiler,
+            *options,
+            "-std=c++20",
+            "-O1",
+            "-g",
+            "-shared",
+            "-fPIC",
+            "-D_GNU_SOURCE",
+            "-fno-exceptions",
+            "-fno-rtti",
+        ]
+        + ["-fvisibility=hidden", "-o", library, *sorted(map(str, native.glob("*.cpp"))), "-ldl", "-Wl,-z,nodelete"],
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "halt_on_error=1"}
+    programs: list[list[object]] = [[compile_program("threads.c", tmp_path, *options), library]]
+    if sanitizer != "thread":  # that one has but one
+        programs.append([compile_program("calls.c", tmp_path, *options), "tree", library, "/diskless/somewhere/base"])
+    for words in programs:
+        done = subprocess.run([*map(str, words)], capture_output=True, text=True, errors="replace", env=environment)
+        if "FATAL: ThreadSanitizer" in done.stderr:
+            pytest.skip(f"the sanitizer does not run here: {done.stderr[:200]}")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "ERROR" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-3000:]
