@@ -22,6 +22,7 @@ from diskless.sources.spec import Object, SourceSpec
 
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
 _REJECTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "InvalidSecurity"}
+_MISPLACED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 _STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
@@ -39,21 +40,22 @@ def failure(
     right = headers.get("x-amz-bucket-region") or next((a or b for a, b in _REGION.findall(body)), "")
     if code == "NoSuchBucket":
         return NotFound(f"no such bucket: s3://{spec.url.bucket}{at}")
-    if status in (301, 307) or code in (
-        "PermanentRedirect",
-        "AuthorizationHeaderMalformed",
-        "IllegalLocationConstraintException",
-    ):
+    if code in _MISPLACED or (300 <= status < 400 and right):
         hint = f"; it is in {right}: set AWS_REGION or storage_options={{'region': '{right}'}}" if right else ""
-        return SourceConfiguration(f"{where}: {region} is the wrong region for this bucket ({said}){hint}")
+        return CredentialsError(f"{where}: {region} is the wrong region for this bucket ({said}){hint}")
+    if 300 <= status < 400:
+        to = redact(headers.get("location", "")).split("?")[0]
+        return TransferError(
+            f"{where}: the server sends elsewhere ({said}): is the endpoint right?{to and f' It is {to}'}"
+        )
     if code in _EXPIRED:
         return CredentialsError(
             f"{where}: the credentials are expired ({said}); renew them, for instance with `aws sso login`"
         )
     if code in _REJECTED or status == 401:
         return CredentialsError(
-            f"{where}: the credentials were not accepted ({said}); check the key, its secret and that they belong to this "
-            f"endpoint{at}"
+            f"{where}: the credentials were not accepted ({said}); check the key, its secret and that they belong to "
+            f"this endpoint{at}"
         )
     if code == "RequestTimeTooSkewed":
         return CredentialsError(f"{where}: the clock of this machine is off ({said})")
@@ -66,10 +68,6 @@ def failure(
     if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
         return SourceUnavailable(f"{where}: the server answered {said}")
     return TransferError(f"{where}: the server answered {said}")
-
-
-class SourceConfiguration(CredentialsError):
-    """The store is asked in the wrong region."""
 
 
 def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) -> DisklessError:
