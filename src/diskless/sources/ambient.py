@@ -1,34 +1,55 @@
 """Credentials that the place a process runs in gives it: web identity, a container's endpoint, an instance's.
 
-Sources: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html, …/feature-imds-credentials.html,
+Sources: https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html,
+https://docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html,
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from diskless.errors import CredentialsError
-from diskless.sources.http import Endpoint, request
+from diskless.sources.http import Endpoint, proxy_for, request
 from diskless.sources.spec import Credentials
 
 _CONTAINER_HOST = "http://169.254.170.2"
 _INSTANCE_HOST = "http://169.254.169.254"
+# What is read here of the user's environment.
+VARIABLES = (
+    "AWS_CA_BUNDLE",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+# Where a container's token may go without TLS, as in boto3: a variable set by others must not send it further.
+_CONTAINER_HOSTS = {"localhost", "127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"}
 _LOCAL_TIMEOUT_S = 1.0  # boto3's: no instance answers later
 _STS_TIMEOUT_S = 10.0
 
 
-def ambient_credentials(region: str | None) -> Credentials:
+def ambient_credentials(environment: Mapping[str, str], region: str | None) -> Credentials:
     """Return what web identity, else the container, else the instance gives; CredentialsError where none does."""
-    if os.environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
-        return _web_identity(region)
-    if os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") or os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-        return _container()
-    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
-        found = _instance()
+    if environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        return _web_identity(environment, region)
+    if environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") or environment.get(
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+    ):
+        return _container(environment)
+    if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
+        found = _instance(environment)
         if found is not None:
             return found
     raise CredentialsError(
@@ -37,12 +58,10 @@ def ambient_credentials(region: str | None) -> Credentials:
     )
 
 
-def _web_identity(region: str | None) -> Credentials:
-    role, path = os.environ.get("AWS_ROLE_ARN"), os.environ["AWS_WEB_IDENTITY_TOKEN_FILE"]
+def _web_identity(environment: Mapping[str, str], region: str | None) -> Credentials:
+    role, path = environment.get("AWS_ROLE_ARN"), environment["AWS_WEB_IDENTITY_TOKEN_FILE"]
     if not role:
         raise CredentialsError("AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not")
-    from urllib.parse import urlencode
-
     try:
         with open(path, encoding="utf-8") as file:
             token = file.read().strip()
@@ -53,15 +72,13 @@ def _web_identity(region: str | None) -> Credentials:
             "Action": "AssumeRoleWithWebIdentity",
             "Version": "2011-06-15",
             "RoleArn": role,
-            "RoleSessionName": os.environ.get("AWS_ROLE_SESSION_NAME") or "diskless",
+            "RoleSessionName": environment.get("AWS_ROLE_SESSION_NAME") or "diskless",
             "WebIdentityToken": token,
         }
     )
-    regional = f"https://sts.{region}.amazonaws.com" if region else "https://sts.amazonaws.com"
-    endpoint = Endpoint(
-        os.environ.get("AWS_ENDPOINT_URL_STS") or os.environ.get("AWS_ENDPOINT_URL") or regional,
-        os.environ.get("AWS_CA_BUNDLE"),
-    )
+    regional = f"https://sts.{region}.{domain(region)}" if region else "https://sts.amazonaws.com"
+    url = (environment.get("AWS_ENDPOINT_URL_STS") or environment.get("AWS_ENDPOINT_URL") or regional).rstrip("/")
+    endpoint = Endpoint(url, environment.get("AWS_CA_BUNDLE"), proxy=proxy_for(url, environment))
     headers = {"content-type": "application/x-www-form-urlencoded"}
     status, _, body = request(endpoint, "POST", "/", headers, form.encode(), timeout_s=_STS_TIMEOUT_S)
     text = body.decode("utf-8", "replace")
@@ -78,32 +95,33 @@ def _web_identity(region: str | None) -> Credentials:
 _STS_FIELDS = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 
 
-def _container() -> Credentials:
-    relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    url = _CONTAINER_HOST + relative if relative else os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
-    host, slash, path = url.partition("://")[2].partition("/")
+def _container(environment: Mapping[str, str]) -> Credentials:
+    relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+    url = _CONTAINER_HOST + relative if relative else environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+    parts = urlsplit(url)
+    host, path = parts.netloc, parts.path + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
+        raise CredentialsError(f"AWS_CONTAINER_CREDENTIALS_FULL_URI is http:// to a host that is not local: {host}")
     headers = {}
-    token_file = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+    token_file = environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
     if token_file:
         try:
             with open(token_file, encoding="utf-8") as file:
                 headers["authorization"] = file.read().strip()
         except OSError as error:
             raise CredentialsError(f"the container's token cannot be read: {error.strerror}: {token_file}") from None
-    elif os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN"):
-        headers["authorization"] = os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    endpoint = Endpoint(f"{url.partition('://')[0]}://{host}", None, proxy=False)
-    status, _, body = request(endpoint, "GET", slash + path, headers, timeout_s=_LOCAL_TIMEOUT_S, attempts=3)
+    elif environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN"):
+        headers["authorization"] = environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
+    endpoint = Endpoint(f"{parts.scheme}://{host}")
+    status, _, body = request(endpoint, "GET", path or "/", headers, timeout_s=_LOCAL_TIMEOUT_S, attempts=3)
     if status != 200:
         raise CredentialsError(f"the container's credentials endpoint {host} answered {status}")
     return _from_json(body, f"the container's credentials endpoint {host}")
 
 
-def _instance() -> Credentials | None:
+def _instance(environment: Mapping[str, str]) -> Credentials | None:
     """Ask the instance metadata service, version 2; None where there is none."""
-    endpoint = Endpoint(
-        os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or _INSTANCE_HOST, None, proxy=False
-    )
+    endpoint = Endpoint(environment.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "").rstrip("/") or _INSTANCE_HOST)
     base = "/latest/meta-data/iam/security-credentials/"
     try:
         status, _, body = request(
@@ -137,6 +155,11 @@ def _from_json(body: bytes, where: str) -> Credentials:
         )
     except (ValueError, KeyError, TypeError):
         raise CredentialsError(f"{where} answered with something that is no credentials") from None
+
+
+def domain(region: str) -> str:
+    """Return the domain of AWS's endpoints in a region."""
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
 
 
 def _moment(text: str | None) -> float | None:

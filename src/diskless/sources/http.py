@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
-from diskless.errors import SourceUnavailable, redact
+from diskless.errors import InvalidOption, SourceUnavailable, redact
+
+if TYPE_CHECKING:
+    import ssl
+
+# As curl and requests have them; the lower case wins.
+PROXY_VARIABLES = tuple(
+    name for plain in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (plain, plain.upper())
+)
 
 _PAUSE_S = 0.2
 _MOST_BYTES = 64 << 20
@@ -17,12 +26,12 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``scheme://host:port`` and how to trust it. `proxy` False ignores the environment's proxies."""
+    """``scheme://host:port``, how to trust it, and the proxy to it, whose URL may hold a password."""
 
     url: str
     ca_bundle: str | None = None
     verify_tls: bool = True
-    proxy: bool = True
+    proxy: str | None = field(default=None, repr=False)
 
     @property
     def host(self) -> str:
@@ -40,66 +49,101 @@ def request(
     timeout_s: float = 30.0,
     attempts: int = 3,
 ) -> tuple[int, Mapping[str, str], bytes]:
-    """Return status, headers and body; retries connection errors and 5xx, then raises SourceUnavailable."""
+    """Return status, headers and body of the answer, whatever it is; 5xx and connection errors are tried again.
+
+    Raises SourceUnavailable when there is no answer, InvalidOption when the certificates to trust cannot be read.
+    """
+    context = _tls(endpoint) if urlsplit(endpoint.url).scheme == "https" else None
     for attempt in range(1, attempts + 1):
         try:
-            status, answer_headers, answer = _once(endpoint, method, target, headers, body, timeout_s)
+            status, answer_headers, answer = _once(endpoint, context, method, target, headers, body, timeout_s)
         except (OSError, http.client.HTTPException) as error:
-            if attempt == attempts:
+            if attempt == attempts or type(error).__name__ == "SSLCertVerificationError":
+                through = f" through the proxy {_split_proxy(endpoint.proxy)[0]}" if endpoint.proxy else ""
                 raise SourceUnavailable(
-                    f"{endpoint.url} cannot be reached: {redact(_cause(error))}{_advice(error)}"
+                    f"{endpoint.url} cannot be reached{through}: {redact(_cause(error))}{_advice(error)}"
                 ) from None
         else:
-            if status < 500 and status != 429:
-                return status, answer_headers, answer
-            if attempt == attempts:
+            if attempt == attempts or (status < 500 and status != 429):
                 return status, answer_headers, answer
         time.sleep(_PAUSE_S * 2**attempt)
     raise AssertionError("unreachable: attempts is at least 1")
 
 
 def _once(
-    endpoint: Endpoint, method: str, target: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    endpoint: Endpoint,
+    context: ssl.SSLContext | None,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    timeout_s: float,
 ) -> tuple[int, Mapping[str, str], bytes]:
     parts = urlsplit(endpoint.url)
-    secure, host = parts.scheme == "https", parts.hostname or ""
-    port = parts.port or (443 if secure else 80)
-    proxy = _proxy(parts.scheme, host) if endpoint.proxy else None
-    at = urlsplit(proxy) if proxy else None
-    connect_host, connect_port = (at.hostname or "", at.port or 3128) if at else (host, port)
-    if secure:
-        import ssl
-
-        context = ssl.create_default_context(cafile=endpoint.ca_bundle)
-        if not endpoint.verify_tls:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            connect_host, connect_port, timeout=timeout_s, context=context
-        )
+    host, port = parts.hostname or "", parts.port or (443 if context else 80)
+    proxy_host, proxy_port, proxy_headers = _split_proxy(endpoint.proxy) if endpoint.proxy else ("", 0, {})
+    connect_to = (proxy_host, proxy_port) if endpoint.proxy else (host, port)
+    headers = {**headers, "host": endpoint.host}
+    connection: http.client.HTTPConnection
+    if context is None:
+        connection = http.client.HTTPConnection(*connect_to, timeout=timeout_s)
+        if endpoint.proxy:
+            target, headers = endpoint.url + target, {**headers, **proxy_headers}
     else:
-        connection = http.client.HTTPConnection(connect_host, connect_port, timeout=timeout_s)
-    if at is not None and secure:
-        connection.set_tunnel(host, port)
-    elif at is not None:
-        target = endpoint.url + target
+        connection = http.client.HTTPSConnection(*connect_to, timeout=timeout_s, context=context)
+        if endpoint.proxy:
+            connection.set_tunnel(host, port, proxy_headers)
     try:
-        connection.request(method, target, body, {**headers, "host": endpoint.host})
+        connection.request(method, target, body, headers)
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read(_MOST_BYTES)
     finally:
         connection.close()
 
 
-def _proxy(scheme: str, host: str) -> str | None:
-    if not any(
-        os.environ.get(name) for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY")
-    ):
-        return None
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+def _tls(endpoint: Endpoint) -> ssl.SSLContext:
+    import ssl
 
-    proxies = getproxies_environment()
-    return None if proxy_bypass_environment(host) else proxies.get(scheme) or proxies.get("all")
+    if not endpoint.verify_tls:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        return ssl.create_default_context(cafile=endpoint.ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidOption(
+            f"the certificates to trust (AWS_CA_BUNDLE, or 'verify') cannot be read from {endpoint.ca_bundle}: "
+            f"{error.strerror or error}"
+        ) from None
+
+
+def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
+    """Return the proxy that the environment names for `url`, as `urllib` reads it."""
+
+    def named(plain: str) -> str:
+        return environment.get(plain, environment.get(plain.upper(), ""))
+
+    parts = urlsplit(url)
+    found = named(f"{parts.scheme}_proxy") or named("all_proxy")
+    return found if found and not _bypassed(parts.hostname or "", parts.netloc.lower(), named("no_proxy")) else None
+
+
+def _bypassed(host: str, host_and_port: str, no_proxy: str) -> bool:
+    if no_proxy == "*":
+        return True
+    suffixes = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
+    return any(known == name or known.endswith("." + name) for name in suffixes for known in (host, host_and_port))
+
+
+def _split_proxy(proxy: str) -> tuple[str, int, dict[str, str]]:
+    """Return host, port and the headers that tell the proxy who asks."""
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = {}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["proxy-authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    return parts.hostname or "", parts.port or 80, headers
 
 
 def _cause(error: Exception) -> str:

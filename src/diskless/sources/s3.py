@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
-from urllib.parse import quote, unquote
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from diskless.errors import DisklessError, NotFound, ObjectChanged, SourceUnavailable
 from diskless.sources import paths
-from diskless.sources.ambient import ambient_credentials
+from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.failures import failure, from_obstore
-from diskless.sources.http import Endpoint, request
+from diskless.sources.http import Endpoint, proxy_for, request
 from diskless.sources.signing import canonical_query, sign_get
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
+
 CHUNK_BYTES = 512 << 10
 _DEFAULT_REGION = "us-east-1"
-# Renewed this long before they expire, and at most this often.
+# Credentials are renewed this long before they expire.
 _RENEW_AHEAD_S = 300.0
 _CONNECT_TIMEOUT, _STALL_TIMEOUT = "10s", "30s"
 
@@ -35,17 +39,18 @@ class S3Source:
         self._spec = spec
         self._refresh = refresh
         self._region = spec.region or _DEFAULT_REGION
-        self._store: Any = None
+        self._store: S3Store | None = None
         # Guards the store and the credentials.
         self._lock = threading.Lock()
         self._credentials = spec.credentials
         bucket = spec.url.bucket
-        base = spec.endpoint or f"https://s3.{self._region}.amazonaws.com"
-        self._path = "" if not spec.path_style else "/" + bucket
-        if not spec.path_style:
-            scheme, _, host = base.partition("://")
-            base = f"{scheme}://{bucket}.{host}"
-        self._endpoint = Endpoint(base, spec.ca_bundle, spec.verify_tls)
+        base = urlsplit(spec.endpoint or f"https://s3.{self._region}.{domain(self._region)}")
+        host = base.netloc if spec.path_style else f"{bucket}.{base.netloc}"
+        origin = f"{base.scheme}://{host}"
+        # As obstore takes it: with the path that some stores have their endpoint at.
+        self._base = origin + base.path
+        self._path = base.path + ("/" + bucket if spec.path_style else "")
+        self._endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
 
     def list(self) -> Listing:
         key = self._spec.url.key
@@ -60,24 +65,25 @@ class S3Source:
             key += "/"
         else:
             entries = self._pages(key)
-        objects = [replace(entry, path=entry.key[len(key) :]) for entry in entries if entry.key != key]
-        if not objects:
+        placed, refused = paths.place(
+            replace(entry, path=entry.key[len(key) :]) for entry in entries if entry.key != key
+        )
+        if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
-        placed, refused = paths.place(objects)
         return Listing(placed, refused, False)
 
     def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
         import obstore
 
-        options: dict[str, Any] = {"range": (start, end)}
+        options: GetOptions = {"range": (start, end)}
         if entry.etag:
             options["if_match"] = entry.etag
         try:
-            answer = obstore.get(self._opened(), entry.key, options=options)  # type: ignore[arg-type]
+            answer = obstore.get(self._opened(), entry.key, options=options)
             if answer.range != (start, end) or answer.meta["size"] != entry.size_bytes:
                 raise ObjectChanged(
-                    f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was listed, "
-                    f"or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
+                    f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was "
+                    f"listed, or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
                 )
             yield from answer.stream(min_chunk_size=CHUNK_BYTES)
         except DisklessError:
@@ -88,17 +94,17 @@ class S3Source:
     def _named(self, entry: Object) -> str:
         return f"s3://{self._spec.url.bucket}/{entry.key}"
 
-    def _opened(self) -> Any:
+    def _opened(self) -> S3Store:
         with self._lock:
             if self._store is None:
                 self._store = self._open()
             return self._store
 
-    def _open(self) -> Any:
+    def _open(self) -> S3Store:
         from obstore.store import S3Store
 
         spec = self._spec
-        client: dict[str, Any] = {
+        client: ClientConfig = {
             "allow_http": self._endpoint.url.startswith("http:"),
             "connect_timeout": _CONNECT_TIMEOUT,
             "read_timeout": _STALL_TIMEOUT,
@@ -110,19 +116,29 @@ class S3Source:
                 client["root_certificate"] = file.read()
         if not spec.verify_tls:
             client["allow_invalid_certificates"] = True
-        options: dict[str, Any] = {"region": self._region, "virtual_hosted_style_request": not spec.path_style}
-        if spec.endpoint:
-            options["endpoint"] = self._endpoint.url if not spec.path_style else spec.endpoint
-        if spec.request_payer:
-            options["request_payer"] = True
-        if spec.anonymous:
-            options["skip_signature"] = True
+        # Said in any case: obstore would read the rest from an environment, that of the Loader's start.
+        if self._endpoint.proxy is not None:
+            client["proxy_url"] = self._endpoint.proxy
         else:
-            options["credential_provider"] = self._provide
+            client["proxy_url"], client["proxy_excludes"] = self._endpoint.url, "*"
+        options: S3Config = {
+            "region": self._region,
+            "endpoint": self._base,
+            "virtual_hosted_style_request": not spec.path_style,
+            "request_payer": spec.request_payer,
+            "skip_signature": spec.anonymous,
+        }
+        provide = None if spec.anonymous else self._provide
         # The Loader retries, and only what is missing.
-        return S3Store(spec.url.bucket, client_options=client, retry_config={"max_retries": 0}, **options)
+        return S3Store(
+            spec.url.bucket,
+            config=options,
+            client_options=client,
+            retry_config={"max_retries": 0},
+            credential_provider=provide,
+        )
 
-    def _provide(self) -> dict[str, Any]:
+    def _provide(self) -> S3Credential:
         """Give obstore credentials, as often as it asks."""
         from datetime import datetime, timezone
 
@@ -141,12 +157,12 @@ class S3Source:
             if self._refresh is not None:
                 found = self._refresh()
             elif self._spec.credentials is None:
-                found = ambient_credentials(self._spec.region)
+                found = ambient_credentials(self._spec.environment, self._spec.region)
             self._credentials = found
         assert found is not None
         return found
 
-    def _look_up(self, key: str) -> tuple[Object | None, list[Object]]:
+    def _look_up(self, key: str) -> tuple[Object | None, Sequence[Object]]:
         """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
         objects, more = self._page({"prefix": key})
         if objects and objects[0].key == key:  # a key sorts before all that begin with it
@@ -155,7 +171,7 @@ class S3Source:
             return None, self._pages(key + "/")
         return None, [entry for entry in objects if entry.key.startswith(key + "/")]
 
-    def _pages(self, prefix: str) -> list[Object]:
+    def _pages(self, prefix: str) -> Sequence[Object]:
         found: list[Object] = []
         parameters = {"prefix": prefix} if prefix else {}
         while True:
@@ -165,12 +181,12 @@ class S3Source:
                 return found
             parameters = {**parameters, "continuation-token": more}
 
-    def _page(self, parameters: dict[str, str]) -> tuple[list[Object], str | None]:
+    def _page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
         encoded = _text(root, "EncodingType") == "url"
         objects = [
             Object(
-                key=unquote(_text(item, "Key"), errors="surrogateescape") if encoded else _text(item, "Key"),
+                key=_decoded(_text(item, "Key")) if encoded else _text(item, "Key"),
                 path="",
                 size_bytes=int(_text(item, "Size") or 0),
                 etag=_text(item, "ETag") or None,
@@ -214,15 +230,22 @@ class S3Source:
             root = self._get({"list-type": "2", "encoding-type": "url", "delimiter": "/", "prefix": parent})
         except DisklessError:
             return f"no object at {bucket}/{key}"
-        names = [unquote(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
-        names += [unquote(_text(item, "Key")) for item in root.iter("Contents")]
+        names = [_decoded(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
+        names += [_decoded(_text(item, "Key")) for item in root.iter("Contents")]
+        names = [found for found in names if found not in (key, parent)]
         near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
         suggestions = [found for found in names if found.rstrip("/") in near]
         if suggestions:
-            return f"no object at {bucket}/{key} (did you mean {' or '.join(f'{bucket}/{found}' for found in suggestions)}?)"
+            meant = " or ".join(f"{bucket}/{found}" for found in suggestions)
+            return f"no object at {bucket}/{key} (did you mean {meant}?)"
         if names:
             return f"no object at {bucket}/{key}; below {bucket}/{parent} there are: {', '.join(sorted(names)[:5])}"
         return f"no object at {bucket}/{key}, nor anything below {bucket}/{parent}"
+
+
+def _decoded(text: str) -> str:
+    """Undo ``encoding-type=url``, in which S3 writes a space as a plus sign."""
+    return unquote_plus(text, errors="surrogateescape")
 
 
 def _text(element: Any, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -47,7 +47,7 @@ class Listing:
 class Credentials:
     """Keys of AWS's Signature Version 4. `expires_at` is seconds since the epoch; None: never."""
 
-    key: str
+    key: str = field(repr=False)
     secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     expires_at: float | None = None
@@ -76,6 +76,8 @@ class SourceSpec:
     request_payer: bool = False
     # Who the caller is where `credentials` change over time, such as the name of a role or of a session.
     principal: str = field(default="", repr=False)
+    # The variables of the user's environment that the Loader heeds: proxies, and where a place gives credentials.
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     # Makes fresh credentials, in the user's process only.
     refresh: Callable[[], Credentials] | None = field(default=None, repr=False, compare=False)
 
@@ -109,7 +111,17 @@ class SourceSpec:
         )
 
 
-_PLAIN = ("region", "endpoint", "path_style", "anonymous", "ca_bundle", "verify_tls", "request_payer", "principal")
+_PLAIN = (
+    "region",
+    "endpoint",
+    "path_style",
+    "anonymous",
+    "ca_bundle",
+    "verify_tls",
+    "request_payer",
+    "principal",
+    "environment",
+)
 
 
 class Source(Protocol):
