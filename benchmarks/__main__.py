@@ -37,11 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
     try:
-        met = all([_run(name, options, command) for name in options.names or NAMES])
+        met = [_run(name, options, command) for name in options.names or NAMES]
     except (ContenderFailed, ServerUnavailable) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    return 0 if met or options.check else 1
+    return 0 if all(met) or options.check else 1
 
 
 def _run(name: str, options: argparse.Namespace, command: str) -> bool:

@@ -112,7 +112,7 @@ def test_numpy_memmap(models):
 def test_sqlite_reads_only(models, query):
     with sqlite3.connect(f"file:{models.mounted}/formats/table.sqlite{query}", uri=True) as database:
         assert database.execute("select count(*), max(word) from words").fetchone() == (5000, "word-999")
-        with pytest.raises(sqlite3.OperationalError, match="readonly|read-only"):
+        with pytest.raises(sqlite3.OperationalError, match=r"readonly|read-only"):
             database.execute("delete from words")
     database.close()
 

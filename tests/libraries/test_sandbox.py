@@ -28,7 +28,11 @@ for path in ("/dev/shm", "/run", os.path.expanduser("~"), "/"):
 import diskless
 job = diskless.prefetch(sys.argv[1] + "/minilm")
 import torch
+import torch._dynamo
 from transformers import AutoModel, AutoTokenizer
+# Importing torch._dynamo makes torch's cache directory, empty: rmdir fails if it is not.
+for name in os.listdir("/tmp"):
+    os.rmdir(os.path.join("/tmp", name))
 with diskless.mount(sys.argv[1] + "/minilm") as path:
     tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
     with torch.inference_mode():

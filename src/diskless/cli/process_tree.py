@@ -8,6 +8,7 @@ gone, is what they wrote: all of them, measured, whatever they did in between.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -88,7 +89,5 @@ def resident_bytes(pids: Collection[int]) -> int:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
