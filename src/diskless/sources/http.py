@@ -137,13 +137,20 @@ def _bypassed(host: str, host_and_port: str, no_proxy: str) -> bool:
 
 
 def _split_proxy(proxy: str) -> tuple[str, int, dict[str, str]]:
-    """Return host, port and the headers that tell the proxy who asks."""
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    """Return host, port and the headers that tell the proxy who asks; InvalidOption, which shows nothing of it."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname or "", parts.port or 80
+    except ValueError:  # a password with a slash ends the host early, for one
+        raise InvalidOption(
+            "the proxy that the environment names (http_proxy, https_proxy, all_proxy) is no URL; are odd characters "
+            "in its password percent-encoded?"
+        ) from None
     headers = {}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["proxy-authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    return parts.hostname or "", parts.port or 80, headers
+    return host, port, headers
 
 
 def _cause(error: Exception) -> str:
