@@ -36,10 +36,9 @@ def _python(wheel: Path, code: str, directory: Path, **environment: str) -> subp
     installed = directory / "installed"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
-    obstore = Path(
-        subprocess.check_output([sys.executable, "-c", "import obstore; print(obstore.__file__)"], text=True)
-    )
-    path = os.pathsep.join([str(installed), str(obstore.parent.parent)])
+    obstore = importlib.util.find_spec("obstore")
+    assert obstore is not None and obstore.origin is not None
+    path = os.pathsep.join([str(installed), str(Path(obstore.origin).parent.parent)])
     return subprocess.run(
         [sys.executable, "-S", "-c", code],
         env=os.environ | {"PYTHONPATH": path} | environment,
