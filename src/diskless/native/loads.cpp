@@ -4,6 +4,8 @@
 // the caller. A wrapper in C would make us the caller (memray's pull requests 525 and 549 tell of it). So the wrappers
 // here look at the arguments and then jump: the real function sees the original caller's return address.
 
+#include <pthread.h>
+
 #include <cstring>
 #include <mutex>
 
@@ -28,8 +30,12 @@ struct Loaded {
 
 // Objects that were loaded from the Tree, for ever: the loader takes objects of one name for one, so a number must not
 // be used again. Guarded by `loaded_lock`.
-Lock loaded_lock;
+constinit Lock loaded_lock;
 Pages<Loaded> loaded;
+
+__attribute__((constructor)) void begin() {
+  pthread_atfork([] { loaded_lock.lock(); }, [] { loaded_lock.unlock(); }, [] { loaded_lock.unlock_in_child(); });
+}
 
 // The path under which the loader finds a file of the Tree, or null where `path` is none.
 const char *loaders_path(const char *path) {

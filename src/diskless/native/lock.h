@@ -20,61 +20,67 @@ namespace diskless {
 class Lock {
  public:
   void lock_shared() {
+    // Counted before the lock is taken, and until after it was given back: a signal handler that reads in between
+    // must not wait for a writer, who may be waiting for this thread.
+    const bool again = reading++ != 0;
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    std::uint32_t state = state_.load();
     while (true) {
-      std::uint32_t state = state_.load();
-      if (state == writing || (writers_waiting_.load() != 0 && reading == 0)) {
+      if ((state & writing) != 0 || ((state & wanted) != 0 && !again)) {
         wait(state);
+        state = state_.load();
       } else if (state_.compare_exchange_weak(state, state + 1)) {
-        ++reading;
         return;
       }
     }
   }
 
   void unlock_shared() {
+    const std::uint32_t left = state_.fetch_sub(1) - 1;
+    if ((left & ~wanted) == 0) wake();
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     --reading;
-    if (state_.fetch_sub(1) == 1) wake();
   }
 
   // Blocks all signals of this thread until unlock.
   void lock() {
-    const std::uint64_t all = ~std::uint64_t{0};
-    std::uint64_t before = 0;
-    set_signal_mask(&all, &before);
-    writers_waiting_.fetch_add(1);
-    std::uint32_t state = 0;
-    while (!state_.compare_exchange_weak(state, writing)) {
-      if (state != 0) wait(state);
-      state = 0;
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    std::uint32_t state = state_.load();
+    while (true) {
+      if ((state & ~wanted) == 0) {
+        if (state_.compare_exchange_weak(state, writing)) break;
+      } else if ((state & wanted) != 0 || state_.compare_exchange_weak(state, state | wanted)) {
+        wait(state | wanted);
+        state = state_.load();
+      }
     }
-    writers_waiting_.fetch_sub(1);
     signals_before_ = before;
   }
 
   void unlock() {
-    const std::uint64_t before = signals_before_;
+    const sigset_t before = signals_before_;
     state_.store(0);
     wake();
-    set_signal_mask(&before, nullptr);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
   }
 
   // In a forked child, whose only thread is the one that forked while it held the lock.
   void unlock_in_child() {
-    const std::uint64_t before = signals_before_;
+    const sigset_t before = signals_before_;
     waiting_.store(0);
-    writers_waiting_.store(0);
     state_.store(0);
-    set_signal_mask(&before, nullptr);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
   }
 
  private:
-  static constexpr std::uint32_t writing = 0xffffffff;
+  // The state is the number of readers, or `writing`. A writer that must wait says so in it: then no new readers come
+  // in, and whoever waits does so for a state that the last reader or a writer will change.
+  static constexpr std::uint32_t writing = 0x80000000;
+  static constexpr std::uint32_t wanted = 0x40000000;
   // How often this thread reads. The model of storage that never allocates.
   static inline thread_local unsigned reading __attribute__((tls_model("initial-exec"))) = 0;
-
-  static void set_signal_mask(const std::uint64_t *mask, std::uint64_t *before) {
-    ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, mask, before, sizeof *mask);
-  }
 
   void wait(std::uint32_t seen) {
     kernel::KeepErrno keep;
@@ -89,10 +95,9 @@ class Lock {
     ::syscall(SYS_futex, &state_, FUTEX_WAKE_PRIVATE, 0x7fffffff, nullptr, nullptr, 0);
   }
 
-  std::atomic<std::uint32_t> state_{0};  // 0, the number of readers, or `writing`
+  std::atomic<std::uint32_t> state_{0};
   std::atomic<std::uint32_t> waiting_{0};
-  std::atomic<std::uint32_t> writers_waiting_{0};
-  std::uint64_t signals_before_ = 0;  // the writer's
+  sigset_t signals_before_{};  // the writer's
 };
 
 }  // namespace diskless
