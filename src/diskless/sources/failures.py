@@ -25,6 +25,8 @@ _REJECTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "Aut
 _MISPLACED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
+# Where obstore's debug text says why a connection failed; its first line does not.
+_CAUSE = re.compile(r'(?:message|error): "([^"]+)"|(InvalidCertificate)\(\s*([A-Za-z]+)')
 _STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
 
 
@@ -88,8 +90,10 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
     status = _STATUS.search(text)
     if status:
         return failure(spec, int(status[1] or status[2]), text, {}, spec.region or "", what)
-    first = redact(text.split("\n")[0], *_secrets(spec))
-    return SourceUnavailable(f"{what}: {first}" + (f" (at byte {start})" if start else ""))
+    cause = _CAUSE.search(text)
+    said = text.split("\n")[0] + (f": {' '.join(filter(None, cause.groups()))}" if cause else "")
+    at_byte = f" (at byte {start})" if start else ""
+    return SourceUnavailable(f"{what}: {redact(said, *_secrets(spec))}{at_byte}")
 
 
 def _secrets(spec: SourceSpec) -> tuple[str | None, ...]:

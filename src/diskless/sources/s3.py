@@ -111,19 +111,21 @@ class S3Source:
             "timeout": "1h",
             "http1_only": True,
         }
-        if spec.ca_bundle:
-            with open(spec.ca_bundle, "rb") as file:
-                client["root_certificate"] = file.read()
         if not spec.verify_tls:
             client["allow_invalid_certificates"] = True
-        # Said in any case: obstore would read the rest from an environment, that of the Loader's start.
+        elif spec.ca_bundle:
+            with open(spec.ca_bundle, "rb") as file:
+                client["root_certificate"] = file.read()
+        # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
         if self._endpoint.proxy is not None:
             client["proxy_url"] = self._endpoint.proxy
         else:
-            client["proxy_url"], client["proxy_excludes"] = self._endpoint.url, "*"
+            client["proxy_url"] = "http://127.0.0.1:1"
+            client["proxy_excludes"] = urlsplit(self._endpoint.url).hostname or ""
         options: S3Config = {
             "region": self._region,
             "endpoint": self._base,
+            "aws_endpoint_url_s3": self._base,
             "virtual_hosted_style_request": not spec.path_style,
             "request_payer": spec.request_payer,
             "skip_signature": spec.anonymous,
@@ -232,7 +234,7 @@ class S3Source:
             return f"no object at {bucket}/{key}"
         names = [_decoded(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
         names += [_decoded(_text(item, "Key")) for item in root.iter("Contents")]
-        names = [found for found in names if found not in (key, parent)]
+        names = [found for found in names if found.rstrip("/") != wanted and found != parent]
         near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
         suggestions = [found for found in names if found.rstrip("/") in near]
         if suggestions:

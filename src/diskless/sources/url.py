@@ -10,7 +10,7 @@ from diskless.errors import InvalidURL, redact
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 # Bucket names, access-point aliases and the older, laxer names of us-east-1 (S3 user guide, "Bucket naming rules").
 # Signed query parameters, pasted from an https:// URL: no part of a key, and secret.
-_SIGNED = re.compile(r"(?i)[?&](X-Amz-\w+|X-Amz-Security-Token|Signature|AWSAccessKeyId|sig)=")
+_SIGNED = re.compile(r"(?i)[?&](X-Amz-[a-z-]+|Signature|AWSAccessKeyId|sig)=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
 
