@@ -97,16 +97,16 @@ _QUERY_SECRET = re.compile(
 )
 _USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s\"'<>]+@")
 _ASSIGNED_SECRET = re.compile(
-    r"(?i)((?:aws_)?(?:secret_access_key|session_token|access_key_id|secret|password|authorization|security[-_]token)"
-    r"[\"']?\s*[:=]\s*(?:Some\()?[\"']?)(?:Bearer\s+)?[^\s\"',;)}]+"
+    r"(?i)((?:aws_)?(?:secret_?access_?key|session_?token|access_?key_?id|secret|password|authorization|security[-_]token)"
+    r"[\"']?\s*[:=]\s*(?:Some\()?[\"']?)(?:Bearer\s+)?[^\s\"',;&)}]+"
 )
 
 
 def redact(text: str, *secrets: str | None) -> str:
     """Return `text` without signed query parameters, user names in URLs, assigned secrets, or any of `secrets`."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[secret]")
+    # The longest first: one may hold another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
     text = _QUERY_SECRET.sub(r"\1[secret]", text)
     text = _USERINFO.sub(r"\1[secret]@", text)
     return _ASSIGNED_SECRET.sub(r"\1[secret]", text)
