@@ -234,7 +234,7 @@ class S3Source:
             return f"no object at {bucket}/{key}"
         names = [_decoded(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
         names += [_decoded(_text(item, "Key")) for item in root.iter("Contents")]
-        names = [found for found in names if found.rstrip("/") != wanted and found != parent]
+        names = [found for found in names if found not in (f"{wanted}/", parent)]
         near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
         suggestions = [found for found in names if found.rstrip("/") in near]
         if suggestions:
