@@ -56,6 +56,23 @@ def s3_listing(*entries: tuple[str, int], more: str = "", encoded: bool = True) 
     return Answer(200, f"{text}</ListBucketResult>".encode())
 
 
+def s3_object(key: str, data: bytes) -> Callable[[Asked], Answer]:
+    """Answer listings with this one object, and requests for ranges of it."""
+
+    def answer(asked: Asked) -> Answer:
+        if "list-type" in asked.query:
+            return s3_listing((key, len(data)))
+        first, last = map(int, asked.headers["range"].removeprefix("bytes=").split("-"))
+        headers = {
+            "content-range": f"bytes {first}-{last}/{len(data)}",
+            "etag": '"1"',
+            "last-modified": "Fri, 02 Jan 2026 03:04:05 GMT",
+        }
+        return Answer(206, data[first : last + 1], headers)
+
+    return answer
+
+
 class StubServer:
     """Serves until the end of the `with` statement. With `certificate`, a file of chain and key, over TLS."""
 
