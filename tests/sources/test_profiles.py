@@ -152,7 +152,7 @@ def test_a_file_that_cannot_be_parsed_is_named_and_not_quoted(files, name, conte
     (files / name).write_bytes(content)
     with pytest.raises(CredentialsError, match=rf"{name} cannot be read \(\w+\); is it a valid AWS file") as caught:
         read_profile(None)
-    assert "PLANTED" not in str(caught.value) and caught.value.__suppress_context__
+    assert "PLANTED" not in str(caught.value) and caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(

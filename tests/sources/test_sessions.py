@@ -217,4 +217,4 @@ def test_where_boto3_fails_the_error_is_ours_and_names_the_profile(no_env, tmp_p
     with pytest.raises(DisklessError, match=r"the profile 'p'.*could not get credentials") as caught:
         resolve("s3://models", storage_options={"profile": "p"})
     assert type(caught.value) is CredentialsError
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None

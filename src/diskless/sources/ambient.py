@@ -99,7 +99,7 @@ def _container(environment: Mapping[str, str]) -> Credentials:
     relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
     url = _CONTAINER_HOST + relative if relative else environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     parts = urlsplit(url)
-    host, path = parts.netloc, parts.path + (f"?{parts.query}" if parts.query else "")
+    host, path = parts.netloc.rpartition("@")[2], parts.path + (f"?{parts.query}" if parts.query else "")
     if parts.scheme != "https" and parts.hostname not in _CONTAINER_HOSTS:
         raise CredentialsError(f"AWS_CONTAINER_CREDENTIALS_FULL_URI is http:// to a host that is not local: {host}")
     headers = {}

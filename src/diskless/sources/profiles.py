@@ -96,12 +96,15 @@ def _sections(path: str) -> _Sections:
     import configparser
 
     parser = configparser.RawConfigParser(default_section="\0", strict=False)
+    problem = ""
     try:
         with open(path, encoding="utf-8") as file:
             parser.read_file(file)
     except (configparser.Error, UnicodeDecodeError, OSError) as error:
-        # The parser's own words would quote the line, which may hold a secret.
-        raise CredentialsError(f"{path} cannot be read ({type(error).__name__}); is it a valid AWS file?") from None
+        problem = type(error).__name__
+    if problem:
+        # The parser's own error quotes the line, which may hold a secret: it must not even be the context of ours.
+        raise CredentialsError(f"{path} cannot be read ({problem}); is it a valid AWS file?")
     return {section: dict(parser[section]) for section in parser.sections()}
 
 

@@ -84,10 +84,11 @@ def _refreshing(spec: SourceSpec, found: Any, principal: str) -> SourceSpec:
 
 
 def _quietly(call: Callable[[], Any], where: str) -> Any:
-    """Do what boto3 does; its errors become ours, without what they may show."""
+    """Do what boto3 does; its errors become ours, without what they may show, which the context of ours would too."""
     try:
         return call()
     except Exception as error:
         # botocore quotes what a credential_process wrote.
         said = redact(str(error)) if "custom-process" not in str(error) else "its credential_process failed"
-        raise CredentialsError(f"{where}: boto3 could not get credentials: {type(error).__name__}: {said}") from None
+        problem = f"{type(error).__name__}: {said}"
+    raise CredentialsError(f"{where}: boto3 could not get credentials: {problem}")
