@@ -28,12 +28,20 @@ namespace {
 constexpr unsigned most_descriptors = 1 << 20;  // fs.nr_open
 std::atomic<unsigned long> bits[most_descriptors / 64];
 
-void remember(unsigned fd) { bits[fd / 64].fetch_or(1ul << (fd % 64)); }
+std::atomic<unsigned> past_highest{0};  // above every number that ever was ours
+
+void remember(unsigned fd) {
+  unsigned past = past_highest.load();
+  while (past <= fd && !past_highest.compare_exchange_weak(past, fd + 1)) {
+  }
+  bits[fd / 64].fetch_or(1ul << (fd % 64));
+}
 void forget(unsigned fd) { bits[fd / 64].fetch_and(~(1ul << (fd % 64))); }
 
 // The first number of ours that is at least `from`, or `most_descriptors`.
 unsigned next_of_ours(unsigned from) {
-  while (from < most_descriptors) {
+  const unsigned end = past_highest.load(std::memory_order_relaxed);
+  while (from < end) {
     const unsigned long word = bits[from / 64].load(std::memory_order_relaxed) >> (from % 64);
     if (word) return from + static_cast<unsigned>(__builtin_ctzl(word));
     from = (from / 64 + 1) * 64;

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <cstdarg>
 #include <cstdint>
 #include <cstring>
 
@@ -93,35 +92,27 @@ int open_for_dlopen(const char *path) {
 
 namespace intercept {
 
-#define MODE_AFTER(flags)                               \
-  mode_t mode = 0;                                      \
-  if (((flags) & (O_CREAT | tmpfile_bit)) != 0) {       \
-    std::va_list arguments;                             \
-    va_start(arguments, flags);                         \
-    mode = static_cast<mode_t>(va_arg(arguments, int)); \
-    va_end(arguments);                                  \
-  }
-
-// open and open64 are one function under two names on 64-bit systems, but each has its own chain.
-#define DEFINE_OPEN(name)                                                           \
-  int name(const char *path, int flags, ...) {                                      \
-    MODE_AFTER(flags)                                                               \
-    return route(                                                                   \
+// open and open64 are one function under two names on 64-bit systems, but each has its own chain. They are defined
+// without the ellipsis, since the ABIs put the mode, or whatever stands in its place, where they put any other word.
+#define DEFINE_OPEN(name, symbol)                                                              \
+  int name##_of_words(const char *path, int flags, mode_t mode) __asm__(symbol);               \
+  int name##_of_words(const char *path, int flags, mode_t mode) {                              \
+    return route(                                                                              \
         path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](const char *real) { return NEXT(name)(real, flags, mode); });           \
+        [=](const char *real) { return NEXT(name)(real, flags, mode); });                      \
   }
-DEFINE_OPEN(open)
-DEFINE_OPEN(open64)
+DEFINE_OPEN(open, "_ZN8diskless9intercept4openEPKciz")
+DEFINE_OPEN(open64, "_ZN8diskless9intercept6open64EPKciz")
 
-#define DEFINE_OPENAT(name)                                                         \
-  int name(int dirfd, const char *path, int flags, ...) {                           \
-    MODE_AFTER(flags)                                                               \
-    return route(                                                                   \
+#define DEFINE_OPENAT(name, symbol)                                                                   \
+  int name##_of_words(int dirfd, const char *path, int flags, mode_t mode) __asm__(symbol);           \
+  int name##_of_words(int dirfd, const char *path, int flags, mode_t mode) {                          \
+    return route(                                                                                     \
         dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](int at, const char *real) { return NEXT(name)(at, real, flags, mode); }); \
+        [=](int at, const char *real) { return NEXT(name)(at, real, flags, mode); });                 \
   }
-DEFINE_OPENAT(openat)
-DEFINE_OPENAT(openat64)
+DEFINE_OPENAT(openat, "_ZN8diskless9intercept6openatEiPKciz")
+DEFINE_OPENAT(openat64, "_ZN8diskless9intercept8openat64EiPKciz")
 
 #define DEFINE_CREAT(name)                                                          \
   int name(const char *path, mode_t mode) {                                         \

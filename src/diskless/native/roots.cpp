@@ -273,10 +273,4 @@ int root_remove(const char *path) {
   return 0;
 }
 
-bool relative_may_be_ours(const char *path) {
-  if (shadow_count.load(std::memory_order_relaxed) == 0) return std::strstr(path, "diskless") != nullptr;
-  if (path[0] == '\0') return false;
-  return true;
-}
-
 }  // namespace diskless

@@ -55,7 +55,22 @@ inline std::uint64_t component_bit(const char *name) {
   return std::uint64_t{1} << (hash >> 26);
 }
 
-bool relative_may_be_ours(const char *path);
+// Whether `path` begins with `prefix`. Compared here, since a call of libc's would cost more than all the rest.
+template <std::size_t size>
+inline bool begins_with(const char *path, const char (&prefix)[size]) {
+  for (std::size_t i = 0; i + 1 < size; ++i) {
+    if (path[i] != prefix[i]) return false;
+  }
+  return true;
+}
+
+// Whether what stands behind "/proc/" may lead to a descriptor: self/fd/3, 17/task/18/fd/3, and the like.
+inline bool may_be_descriptor(const char *path) {
+  if (*path != 's' && *path != 't' && static_cast<unsigned>(*path - '0') > 9) return false;
+  while (*path != '\0' && *path != '/') ++path;
+  while (*path == '/') ++path;
+  return (*path == 'f' || *path == 't' || *path == '.') && std::strstr(path, "fd/") != nullptr;
+}
 
 // Whether a path may lead into the Tree or to a descriptor of ours: what every hook asks first. With no shadow open
 // this looks at a few characters, for an absolute path at those of "/diskless". What it overlooks then is not found
@@ -63,21 +78,18 @@ bool relative_may_be_ours(const char *path);
 // not ours, since nobody can make a directory of the Tree the working directory, unless they climb out of it.
 inline bool may_be_ours(const char *path) {
   if (kernel::is_null(path)) return false;
-  if (path[0] != '/') {
-    const bool climbs = path[0] == '.' && path[1] == '.';
-    if (!climbs && shadow_count.load(std::memory_order_relaxed) == 0) [[likely]] return false;
-    return relative_may_be_ours(path);
-  }
-  const char *name = path + 1;
+  const bool shadowed = shadow_count.load(std::memory_order_relaxed) != 0;
+  const bool absolute = path[0] == '/';
+  if (!absolute && (shadowed || path[0] != '.')) [[likely]] return shadowed && path[0] != '\0';
+  const char *name = path + absolute;
   while (*name == '/' || (*name == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))) ++name;
-  if (*name == 'd' || *name == 'p') {
-    if (std::strncmp(name, "diskless", 8) == 0) {
-      if (name[8] == '\0' || name[8] == '/') return true;
-    } else if (std::strncmp(name, "proc/", 5) == 0 || std::strncmp(name, "dev/fd/", 7) == 0) {
-      return std::strstr(name, "fd/") != nullptr;
-    }
+  if (*name == 'd') {
+    if (begins_with(name, "diskless") && (name[8] == '\0' || name[8] == '/')) return true;
+    if (begins_with(name, "dev/fd/")) return true;
+  } else if (*name == 'p' && begins_with(name, "proc/")) {
+    return may_be_descriptor(name + 5);
   }
-  if (shadow_count.load(std::memory_order_relaxed) == 0) [[likely]] return false;
+  if (!shadowed) [[likely]] return false;
   return (shadowed_components.load(std::memory_order_relaxed) & component_bit(name)) != 0;
 }
 

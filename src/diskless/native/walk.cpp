@@ -24,9 +24,13 @@ bool may_reach_ours(const char *path) {
   return shadow_count.load(std::memory_order_relaxed) != 0 || may_be_ours(path);
 }
 
-bool may_match_ours(const char *pattern) {
-  return shadow_count.load(std::memory_order_relaxed) != 0 || std::strstr(pattern, "diskless") != nullptr ||
-         may_be_ours(pattern);
+// What shells and braces make of a text is not known before; glob itself finds "/diskless" in no listing of "/".
+bool may_become_ours(const char *text) {
+  return may_reach_ours(text) || std::strstr(text, "diskless") != nullptr;
+}
+
+bool may_match_ours(const char *pattern, int flags) {
+  return (flags & GLOB_BRACE) != 0 ? may_become_ours(pattern) : may_reach_ours(pattern);
 }
 
 static_assert(sizeof(glob_t) == sizeof(glob64_t));
@@ -182,7 +186,7 @@ namespace intercept {
 
 #define DEFINE_GLOB(name, Glob)                                                                           \
   int name(const char *pattern, int flags, int (*error)(const char *, int), Glob *found) noexcept {       \
-    if ((flags & GLOB_ALTDIRFUNC) != 0 || !may_match_ours(pattern)) return NEXT(name)(pattern, flags, error, found); \
+    if ((flags & GLOB_ALTDIRFUNC) != 0 || !may_match_ours(pattern, flags)) return NEXT(name)(pattern, flags, error, found); \
     return glob_with_hooks(pattern, flags, found,                                                         \
                            [=](const char *text, int bits, Glob *into) { return NEXT(name)(text, bits, error, into); }); \
   }
@@ -192,7 +196,7 @@ DEFINE_GLOB(glob64, glob64_t)
 int wordexp(const char *text, wordexp_t *words, int flags) {
   const std::size_t before = (flags & WRDE_APPEND) != 0 ? words->we_wordc : 0;
   const int result = NEXT(wordexp)(text, words, flags);
-  if (result != 0 || !may_match_ours(text)) return result;
+  if (result != 0 || !may_become_ours(text)) return result;
   const bool quotes = std::strpbrk(text, "\"'\\") != nullptr;
   for (std::size_t index = before; index < words->we_wordc; ++index) {
     const char *word = words->we_wordv[words->we_offs + index];
