@@ -59,7 +59,8 @@ def test_a_number_that_was_taken_over_gives_no_other_files_bytes(tree: NativeTre
         if other != fd: os.dup2(other, fd)
         for read in (lambda: open(tree.path("model")), lambda: os.stat(tree.path("model")),
                      lambda: os.open("model", os.O_RDONLY, dir_fd=os.open(tree.root, os.O_RDONLY)),
-                     lambda: shutil.copy(tree.path("model"), "/dev/null"), lambda: os.getxattr(tree.path("model"), "user.x")):
+                     lambda: shutil.copy(tree.path("model"), "/dev/null"),
+                     lambda: os.getxattr(tree.path("model"), "user.x")):
             try: read()
             except OSError as error: assert error.errno == errno.EIO, error
             else: raise AssertionError("another file's bytes")
@@ -223,7 +224,8 @@ def test_the_descriptor_limit_is_an_error_and_not_a_crash() -> None:
         try:
             while True: taken.append(os.open("/dev/null", os.O_RDONLY))
         except OSError as error: assert error.errno == errno.EMFILE
-        for call in (lambda: open(tree.path("d/a")), lambda: os.listdir(tree.path("d")), lambda: os.open(tree.root, os.O_RDONLY)):
+        for call in (lambda: open(tree.path("d/a")), lambda: os.listdir(tree.path("d")),
+                     lambda: os.open(tree.root, os.O_RDONLY)):
             try: call()
             except OSError as error: assert error.errno == errno.EMFILE, error
             else: raise AssertionError("opened past the limit")

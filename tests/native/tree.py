@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import ctypes
 import os
 import shutil
@@ -116,28 +117,45 @@ def compiler() -> list[str]:
     return [os.environ.get("CC") or shutil.which("cc") or "gcc"]
 
 
+def run_compiler(*words: object) -> None:
+    done = subprocess.run([*map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def compile_program(source: str, into: Path, *options: str) -> Path:
     """Compile a C program beside this file and return the program."""
     program = into / Path(source).stem
-    done = subprocess.run(
-        [
-            *compiler(),
-            "-O1",
-            "-g",
-            "-w",
-            "-U_FORTIFY_SOURCE",
-            *options,
-            "-o",
-            program,
-            HERE / source,
-            "-ldl",
-            "-pthread",
-        ],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    common = ["-O1", "-g", "-w", "-U_FORTIFY_SOURCE", *options]
+    run_compiler(*compiler(), *common, "-o", program, HERE / source, "-ldl", "-pthread")
     return program
+
+
+def compile_text(source: str, target: Path, *options: object) -> Path:
+    """Compile C source text into `target`: a shared library if its name ends so, else a program."""
+    file = target.with_suffix(".c")
+    file.write_text("#define _GNU_SOURCE\n" + textwrap.dedent(source))
+    shared = ["-shared", "-fPIC"] if target.suffix == ".so" else []
+    common = ["-O1", "-g", "-w", "-U_FORTIFY_SOURCE", *shared]
+    run_compiler(*compiler(), *common, "-o", target, file, *options, "-ldl", "-pthread")
+    return target
+
+
+def build_library(into: Path, *options: str) -> Path:
+    """Build the library with other options than CMakeLists.txt has, without what makes it small."""
+    language = ["-std=c++20", "-O1", "-g", "-fPIC", "-D_GNU_SOURCE"]
+    common = [*options, *language, "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"]
+    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    sources = sorted((Path(diskless.__file__).parent / "native").glob("*.cpp"))
+    objects = [into / f"{source.stem}.o" for source in sources]
+
+    def compile_one(source: Path, target: Path) -> None:
+        run_compiler(compiler, *common, "-c", "-o", target, source)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(compile_one, sources, objects))
+    library = into / "libdiskless.so"
+    run_compiler(compiler, *common, "-shared", "-o", library, *objects, "-ldl", "-Wl,-z,nodelete")
+    return library
 
 
 def run_with_tree(script: str) -> str:

@@ -27,7 +27,7 @@ def _filled(directory: Directory, data: bytes):
 def test_a_file_appears_complete_and_read_only(base):
     directory = Directory(str(base))
     file = _filled(directory, b"weights")
-    assert not [path for path in base.rglob("x")]
+    assert not list(base.rglob("x"))
     directory.seal(file)
     place = Path(directory.show("s3/b/m", None, {"x": file}))
     status = (place / "x").stat()
@@ -73,7 +73,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(base):
     directory = Directory(str(base))
     file = directory.allocate(1, 0)
     assert not left.exists()
-    assert len([path for path in base.iterdir()]) == 1  # the living one's
+    assert len(list(base.iterdir())) == 1  # the living one's
     directory.discard(file)
 
 
