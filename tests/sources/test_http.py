@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from diskless.errors import InvalidOption, SourceUnavailable
 from diskless.sources import http
+from diskless.sources.environment import PROXIES
 from diskless.sources.http import Endpoint, proxy_for, request
 from tests.servers import free_port
 from tests.sources.stub_server import Answer, StubServer
@@ -157,7 +158,7 @@ def test_certificates_that_cannot_be_read_are_named(tmp_path, content):
 # Proxies.
 
 _VARIABLES = st.dictionaries(
-    st.sampled_from(http.PROXY_VARIABLES),
+    st.sampled_from(PROXIES),
     st.sampled_from(
         ["", "http://proxy:1", "http://other:2", "*", "example.com", ".example.com, b.example.com", "h:9000"]
     ),

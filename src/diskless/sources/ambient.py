@@ -19,21 +19,6 @@ from diskless.sources.spec import Credentials
 
 _CONTAINER_HOST = "http://169.254.170.2"
 _INSTANCE_HOST = "http://169.254.169.254"
-# What is read here of the user's environment.
-VARIABLES = (
-    "AWS_CA_BUNDLE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_EC2_METADATA_DISABLED",
-    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_STS",
-    "AWS_ROLE_ARN",
-    "AWS_ROLE_SESSION_NAME",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-)
 # Where a container's token may go without TLS, as in boto3: a variable set by others must not send it further.
 _CONTAINER_HOSTS = {"localhost", "127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"}
 _LOCAL_TIMEOUT_S = 1.0  # boto3's: no instance answers later

@@ -15,11 +15,6 @@ from diskless.errors import InvalidOption, SourceUnavailable, redact
 if TYPE_CHECKING:
     import ssl
 
-# As curl and requests have them; the lower case wins.
-PROXY_VARIABLES = tuple(
-    name for plain in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (plain, plain.upper())
-)
-
 _PAUSE_S = 0.2
 _MOST_BYTES = 64 << 20
 

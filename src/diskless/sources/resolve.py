@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from diskless.errors import CredentialsError, InvalidOption
-from diskless.sources.ambient import VARIABLES
-from diskless.sources.http import PROXY_VARIABLES
+from diskless.sources.environment import captured
 from diskless.sources.options import flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
@@ -35,7 +33,7 @@ def resolve(
     parsed = parse_url(url)
     options = flatten(storage_options if storage_options is not None else {})
     anonymous, own_keys = options.get("anon"), bool(options.get("key") or options.get("secret"))
-    spec, style = SourceSpec(parsed, environment=_environment()), None
+    spec, style = SourceSpec(parsed, environment=captured()), None
     if session is not None:
         spec, style = from_session(spec, session, keys=not anonymous and not own_keys)
         # What the session's profile says beside credentials; a client has taken that up already.
@@ -104,11 +102,6 @@ def _ambient() -> str:
     return "ambient " + " ".join(os.environ.get(name, "") for name in names)
 
 
-def _environment() -> dict[str, str]:
-    """Return what the Loader needs of this environment: its own is that of the moment it was started."""
-    return {name: os.environ[name] for name in (*VARIABLES, *PROXY_VARIABLES) if name in os.environ}
-
-
 def _profile(name: str | None, *, tolerate: bool) -> Profile:
     """Read the profile; one that is missing does not matter where credentials come from elsewhere."""
     try:
@@ -137,6 +130,8 @@ def _endpoint(endpoint: str | None, options: Mapping[str, Any]) -> str | None:
     """Check an endpoint. What is wrong with one is said without showing it: it may hold keys."""
     if endpoint is None:
         return None
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(endpoint)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -156,4 +151,6 @@ def _path_style(url: URL, endpoint: str | None, style: str | None) -> bool:
         return True
     if endpoint is None:
         return False
+    from urllib.parse import urlsplit
+
     return style != "virtual" or bool(_IP.fullmatch(urlsplit(endpoint).hostname or ""))
