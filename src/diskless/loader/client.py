@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diskless import errors
 from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
@@ -16,6 +17,7 @@ from diskless.loader.protocol import MAX_DESCRIPTORS, Channel, Message, pieces
 if TYPE_CHECKING:
     from diskless.sources import Listing, Object, SourceSpec
 
+_Answer = TypeVar("_Answer")
 # How often a Loader that dies is replaced, per request.
 _REPLACEMENTS = 3
 
@@ -53,7 +55,9 @@ class _Progress:
         return ranges
 
     def done_bytes(self) -> int:
-        return sum(part.end - part.start for parts in self.parts for part in parts)
+        # A part may be reported twice: when the socket was full in the midst of a report, all of it comes again.
+        missing = sum(end - start for file in range(len(self.sizes)) for start, end in self.missing(file))
+        return sum(self.sizes) - missing
 
 
 class Job:
@@ -62,8 +66,10 @@ class Job:
     def __init__(self, spec: SourceSpec) -> None:
         self.stats = JobStats()
         self._spec = spec
+        # Guards the two below: `cancel` meets the connection of the present Loader, or there will be no other.
+        self._lock = threading.Lock()
         self._cancelled = False
-        self._channel = self._connect()
+        self._channel: Channel | None = None
 
     def __enter__(self) -> Job:
         return self
@@ -75,24 +81,26 @@ class Job:
 
     def close(self) -> None:
         """End the connection; a transfer under way stops."""
-        self._channel.end()
-        self._channel.close()
+        with self._lock:
+            self._disconnect()
 
     def cancel(self) -> None:
         """Stop: `list` or `fetch`, in whichever thread, raises Cancelled."""
-        self._cancelled = True
-        self._channel.end()
+        with self._lock:
+            self._cancelled = True
+            if self._channel is not None:
+                self._channel.end()
 
     def list(self) -> Listing:
         """Return the objects of the URL; raises NotFound, CredentialsError, AccessDenied, SourceUnavailable …"""
         from diskless.sources import Listing, Object
 
-        def ask() -> Listing:
-            self._channel.send({"op": "list"})
+        def ask(channel: Channel) -> Listing:
+            channel.send({"op": "list"})
             objects: list[Object] = []
             refused: list[tuple[str, str]] = []
             while True:
-                message = self._receive()
+                message = self._receive(channel)
                 content: Any = message
                 if message["op"] == "objects":
                     objects.extend(Object.from_message(entry) for entry in content["objects"])
@@ -110,10 +118,14 @@ class Job:
         LoaderDied, Cancelled, or what the store says.
         """
         progress = _Progress([entry.size_bytes for entry, _ in files])
-        self._with_replacements(lambda: self._fetch(files, progress, on_progress or (lambda _: None)))
+        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress or (lambda _: None)))
 
     def _fetch(
-        self, files: Sequence[tuple[Object, int]], progress: _Progress, on_progress: Callable[[int], None]
+        self,
+        channel: Channel,
+        files: Sequence[tuple[Object, int]],
+        progress: _Progress,
+        on_progress: Callable[[int], None],
     ) -> None:
         progress.bytes_before = progress.done_bytes()
         numbers = [number for number in range(len(files)) if progress.missing(number)]
@@ -121,15 +133,15 @@ class Job:
         sent = 0
         for piece in pieces(entries, MAX_DESCRIPTORS):
             descriptors = [files[number][1] for number in numbers[sent : sent + len(piece)]]
-            self._channel.send({"op": "files", "files": piece}, descriptors)
+            channel.send({"op": "files", "files": piece}, descriptors)
             sent += len(piece)
         if not numbers:
             return
-        self._channel.send({"op": "fetch"})
+        channel.send({"op": "fetch"})
         retries_before, received = self.stats.retries, 0
         while True:
             try:
-                message = self._receive()
+                message = self._receive(channel)
             except EOFError:
                 self.stats.refetched_bytes += max(0, progress.bytes_before + received - progress.done_bytes())
                 raise
@@ -145,19 +157,33 @@ class Job:
             elif message["op"] == "complete":
                 return
 
-    def _connect(self) -> Channel:
-        channel = process.connect()
-        channel.send(
-            {"op": "open", "source": self._spec.to_message(), "refresh": self._spec.refresh is not None},
-        )
-        return channel
+    def _connected(self) -> Channel:
+        """Return the connection, made where there is none."""
+        if self._channel is None:
+            channel = process.connect()
+            with self._lock:
+                self._channel = channel
+                if self._cancelled:
+                    channel.end()
+            channel.send(
+                {"op": "open", "source": self._spec.to_message(), "refresh": self._spec.refresh is not None},
+            )
+        return self._channel
 
-    def _with_replacements(self, ask: Callable[[], Any]) -> Any:
+    def _disconnect(self) -> None:
+        if self._channel is not None:
+            self._channel.end()
+            self._channel.close()
+            self._channel = None
+
+    def _with_replacements(self, ask: Callable[[Channel], _Answer]) -> _Answer:
         """Do `ask`, again with a new Loader when the present one dies."""
         while True:
             try:
-                return ask()
+                return ask(self._connected())
             except (EOFError, BrokenPipeError, ConnectionResetError):
+                with self._lock:
+                    self._disconnect()
                 if self._cancelled:
                     raise Cancelled(f"the load of {self._spec.display} was cancelled") from None
                 self.stats.loaders_lost += 1
@@ -166,17 +192,15 @@ class Job:
                         f"{self._spec.display}: the Loader process died {self.stats.loaders_lost} times; is it killed "
                         "for memory, or by a policy of this machine?"
                     ) from None
-                self._channel.close()
-                self._channel = self._connect()
 
-    def _receive(self) -> Message:
+    def _receive(self, channel: Channel) -> Message:
         """Return the next answer; raises the error when it is one, and gives credentials when they are asked for."""
         while True:
-            message, _ = self._channel.receive()
+            message, _ = channel.receive()
             if message["op"] == "error":
                 kind = getattr(errors, str(message["kind"]), TransferError)
                 raise (kind if issubclass(kind, DisklessError) else TransferError)(str(message["message"]))
             if message["op"] != "credentials":
                 return message
             assert self._spec.refresh is not None
-            self._channel.send({"op": "credentials", "credentials": self._spec.refresh().to_message()})
+            channel.send({"op": "credentials", "credentials": self._spec.refresh().to_message()})

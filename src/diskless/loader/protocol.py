@@ -6,10 +6,16 @@ One `send` is one `recv` (unix(7)); each message is far smaller than the socket'
 from __future__ import annotations
 
 import array
+import contextlib
+import errno
 import json
+import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
+
+from diskless.errors import DescriptorLimit
 
 Message = dict[str, object]
 _Item = TypeVar("_Item")
@@ -19,6 +25,9 @@ VERSION = 1
 MAX_MESSAGE_BYTES = 32 << 10
 MAX_DESCRIPTORS = 253  # SCM_MAX_FD, unix(7)
 _DESCRIPTOR_BYTES = array.array("i").itemsize
+# Descriptors that were sent and not yet received count, for all processes of a user together, against the limit of the
+# sender (ETOOMANYREFS, unix(7)): this long we wait for others to receive theirs.
+_IN_FLIGHT_PATIENCE_S, _IN_FLIGHT_PAUSE_S = 10.0, 0.005
 
 
 class Channel:
@@ -36,7 +45,15 @@ class Channel:
         if len(data) > MAX_MESSAGE_BYTES or len(descriptors) > MAX_DESCRIPTORS:
             raise ValueError(f"a message of {len(data)} bytes and {len(descriptors)} descriptors is too long")
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-        self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+        until = time.monotonic() + _IN_FLIGHT_PATIENCE_S
+        while True:
+            try:
+                self._socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+                return
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS or time.monotonic() > until:
+                    raise
+            time.sleep(_IN_FLIGHT_PAUSE_S)
 
     def offer(self, message: Message) -> bool:
         """Send one message unless that would block; whether it was sent."""
@@ -48,7 +65,10 @@ class Channel:
         return True
 
     def receive(self) -> tuple[Message, list[int]]:
-        """Return the next message and its descriptors (close-on-exec); EOFError when the other side is gone."""
+        """Return the next message and its descriptors (close-on-exec).
+
+        Raises EOFError when the other side is gone, DescriptorLimit when not all descriptors fit this process.
+        """
         try:
             data, ancillary, flags, _ = self._socket.recvmsg(
                 MAX_MESSAGE_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * _DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC
@@ -62,15 +82,18 @@ class Channel:
         if not data:
             raise EOFError
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise OSError("a message was cut: the descriptor limit (RLIMIT_NOFILE) of this process is too low")
+            for fd in descriptors:
+                os.close(fd)
+            raise DescriptorLimit(
+                "files cannot be handed to the Loader: it may not have that many descriptors (RLIMIT_NOFILE). Raise "
+                "the limit (`ulimit -Hn`), or choose fewer files with allow_patterns="
+            )
         return json.loads(data), descriptors.tolist()
 
     def end(self) -> None:
         """Let both sides see the end, also where a forked process holds a copy of the socket."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def close(self) -> None:
         self._socket.close()

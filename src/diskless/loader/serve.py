@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diskless.errors import DisklessError
+from diskless.errors import DescriptorLimit, DisklessError
 from diskless.loader.plan import Part
 from diskless.loader.protocol import Channel, Message, pieces
 from diskless.loader.transfer import Transfer, known
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _LIST_PIECE = 200
 _CREDENTIALS_WAIT_S = 60.0
+# In JSON a character takes up to twelve bytes, and an error is one message.
+_ERROR_CHARACTERS = 2500
 
 
 class Service:
@@ -27,7 +30,8 @@ class Service:
         self._send_lock = threading.Lock()
         self._source: Source | None = None
         self._transfer: Transfer | None = None
-        self._ended = threading.Event()
+        # Guards the descriptors, so that none is closed twice.
+        self._files_lock = threading.Lock()
         self._files: list[tuple[Object, int]] = []
         self._missing: list[Part] = []
         self._credentials: Credentials | None = None
@@ -44,19 +48,34 @@ class Service:
         }
         try:
             while True:
-                message, descriptors = self._channel.receive()
+                try:
+                    message, descriptors = self._channel.receive()
+                except DescriptorLimit as error:
+                    self._send_error(error)
+                    continue
+                except (EOFError, OSError):
+                    break
                 try:
                     answers[str(message["op"])](message, descriptors)
                 except BaseException as error:
                     self._send_error(error)
-        except (EOFError, OSError):
-            pass
         finally:
-            if self._transfer is not None:
-                self._transfer.cancel()
-                self._ended.wait()
+            transfer = self._transfer
+            if transfer is not None:
+                transfer.cancel()
+                self._let_go()
+                transfer.join()
             self._close_files()
             self._channel.close()
+
+    def _let_go(self) -> None:
+        """Free the bytes of a transfer that has failed, though a read that stalls may keep it for a while.
+
+        What is still written to the numbers goes to /dev/null, until no thread uses them.
+        """
+        with contextlib.suppress(OSError), open(os.devnull, "r+b", buffering=0) as null, self._files_lock:
+            for _, fd in self._files:
+                os.dup2(null.fileno(), fd, inheritable=False)
 
     def _open(self, message: Message, descriptors: list[int]) -> None:
         from diskless.sources import SourceSpec, open_source
@@ -87,7 +106,7 @@ class Service:
         if len(entries) != len(descriptors):
             for fd in descriptors:
                 os.close(fd)
-            raise OSError("not all descriptors arrived: the limit (RLIMIT_NOFILE) is too low")
+            raise ValueError(f"{len(entries)} files came with {len(descriptors)} descriptors")
         for (entry, missing), fd in zip(entries, descriptors, strict=True):
             number = len(self._files)
             self._files.append((Object.from_message(entry), fd))
@@ -95,10 +114,10 @@ class Service:
 
     def _fetch(self, message: Message, descriptors: list[int]) -> None:
         assert self._source is not None
-        self._ended.clear()
         transfer = Transfer(self._source, self._files, self._missing, self._report, self._end)
         transfer.start()
         self._transfer = transfer
+        self._missing = []
 
     def _report(self, done_bytes: int, parts: Sequence[Part], retries: int) -> bool:
         return self._send_some(
@@ -110,18 +129,18 @@ class Service:
         )
 
     def _end(self, error: BaseException | None) -> None:
-        self._close_files()
-        self._files, self._missing, self._transfer = [], [], None
         if error is None:
+            self._close_files()
             self._send({"op": "complete"})
         else:
+            self._let_go()
             self._send_error(error)
-        self._ended.set()
 
     def _close_files(self) -> None:
-        for _, fd in self._files:
-            os.close(fd)
-        self._files = []
+        with self._files_lock:
+            for _, fd in self._files:
+                os.close(fd)
+            self._files = []
 
     def _ask_credentials(self) -> Credentials:
         """Return credentials that only the user's process can make."""
@@ -141,11 +160,8 @@ class Service:
         self._credentials_there.set()
 
     def _send(self, message: Message) -> None:
-        with self._send_lock:
-            try:
-                self._channel.send(message)
-            except OSError:
-                pass  # the other side is gone: `run` sees it too
+        with self._send_lock, contextlib.suppress(OSError):  # the other side is gone: `run` sees it too
+            self._channel.send(message)
 
     def _send_some(self, messages: list[Message]) -> bool:
         """Send progress unless that would block: a transfer never waits for a user's process that is busy."""
@@ -153,4 +169,4 @@ class Service:
 
     def _send_error(self, error: BaseException) -> None:
         ours: DisklessError = known(error)
-        self._send({"op": "error", "kind": type(ours).__name__, "message": str(ours)[:8000]})
+        self._send({"op": "error", "kind": type(ours).__name__, "message": str(ours)[:_ERROR_CHARACTERS]})

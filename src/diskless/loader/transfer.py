@@ -29,7 +29,11 @@ Report = Callable[[int, Sequence[Part], int], bool]
 
 
 class Transfer:
-    """One set of objects on its way. `start`, then the outcome goes to `on_end`: None, or the error."""
+    """One set of objects on its way. `start`, then the outcome goes to `on_end`, once: None, or the first error.
+
+    After an error other connections may still be in the midst of an answer that stalls: `join` waits for them, and
+    until then they may write to the descriptors.
+    """
 
     def __init__(
         self,
@@ -51,8 +55,9 @@ class Transfer:
         self._completed: list[Part] = []
         self._retries = 0
         self._reported_at = 0.0
-        self._error: BaseException | None = None
+        self._settled = False
         self._workers = 0
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Start the connections; raises RuntimeError when not a single thread can be started."""
@@ -72,6 +77,10 @@ class Transfer:
         """Stop at the next chunk."""
         self._stop.set()
 
+    def join(self) -> None:
+        """Return when nothing will be written any more."""
+        self._ended.wait()
+
     def _work(self) -> None:
         try:
             while not self._stop.is_set():
@@ -81,20 +90,22 @@ class Transfer:
                     part = self._parts.popleft()
                 self._fetch(part)
         except BaseException as error:
-            with self._lock:
-                self._error = self._error or error
             self._stop.set()
+            self._settle(error)
         with self._lock:
             self._workers -= 1
             last = self._workers == 0
         if last:
-            self._finish()
+            self._settle(Cancelled("the transfer was cancelled") if self._stop.is_set() else None)
+            self._ended.set()
 
-    def _finish(self) -> None:
-        if self._error is None and self._stop.is_set():
-            self._error = Cancelled("the transfer was cancelled")
-        self._report(self._done_bytes, self._completed, self._retries)
-        self._on_end(self._error)
+    def _settle(self, error: BaseException | None) -> None:
+        with self._lock:
+            if self._settled:
+                return
+            self._settled = True
+            self._report(self._done_bytes, self._completed, self._retries)
+        self._on_end(error)
 
     def _fetch(self, part: Part) -> None:
         entry, fd = self._files[part.file]

@@ -1,0 +1,243 @@
+"""A small S3 server on loopback that fails on demand, byte for byte as a test wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+BUCKET = "faulty"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one answer to a GET of an object; nothing by default."""
+
+    status: int | None = None  # this answer instead of the bytes …
+    code: str = "SlowDown"  # … with this S3 error code
+    close_after: int | None = None  # so many bytes of the body, then the connection ends
+    hang_after: int | None = None  # so many bytes of the body, then nothing until the server stops
+    short_by: int = 0  # a body that ends properly, too early
+    extra: bytes = b""  # more than was asked for
+    ignores_range: bool = False  # 200 and the whole object
+    ignores_if_match: bool = False  # whatever the object is now
+    content_range: str | None = None  # in place of the true one
+
+
+@dataclass
+class Get:
+    """One GET of an object: `end` is exclusive, `sent` the bytes of the body that were written to the connection."""
+
+    number: int
+    key: str
+    start: int
+    end: int
+    access_key: str
+    sent: int = 0
+
+
+# Called for each GET of an object, before it is answered; it may also change the server's objects.
+Plan = Callable[[Get], Fault | None]
+
+
+class FaultServer:
+    """Serves `objects` (bytes by key) of one bucket to `storage_options`."""
+
+    def __init__(
+        self,
+        objects: Mapping[str, bytes],
+        *,
+        hang_after: int | None = None,
+        plan: Plan | None = None,
+        page_size: int = 1000,
+    ) -> None:
+        self.objects = dict(objects)
+        self.url = f"s3://{BUCKET}"
+        self.plan: Plan = plan or (lambda get: Fault(hang_after=hang_after))
+        self.page_size = page_size
+        # Guards the lists below.
+        self.lock = threading.Lock()
+        self.gets: list[Get] = []
+        self.list_requests = 0
+        self.connections: list[socket.socket] = []
+        self.hanging = threading.Event()  # set once an answer hangs
+        self._http: ThreadingHTTPServer | None = None
+        self._port = 0
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        return {
+            "key": "AKIDFAULT",
+            "secret": "fault-secret",
+            "region": "us-east-1",
+            "endpoint_url": f"http://127.0.0.1:{self._port}",
+        }
+
+    def __enter__(self) -> FaultServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen, at the port of the last time."""
+        self.stopped = threading.Event()
+        self._http = _HTTPServer(("127.0.0.1", self._port), self)
+        self._port = self._http.server_address[1]
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on and end those there are."""
+        http, self._http = self._http, None
+        if http is None:
+            return
+        self.stopped.set()
+        http.shutdown()
+        http.socket.close()
+        with self.lock:
+            for connection in self.connections:
+                _end(connection)
+        http.server_close()  # joins the threads that answer
+
+    def sent_bytes(self, key: str) -> int:
+        """All bytes of this object that were sent, those that were sent twice counted twice."""
+        return sum(get.sent for get in self.gets if get.key == key)
+
+    def etag(self, key: str) -> str:
+        return _etag(self.objects[key])
+
+
+@functools.lru_cache
+def _etag(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'
+
+
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], faults: FaultServer) -> None:
+        self.faults = faults
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that is killed ends its connections as it likes
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _HTTPServer
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.faults.lock:
+            self.server.faults.connections.append(self.connection)
+
+    def finish(self) -> None:
+        with self.server.faults.lock:
+            self.server.faults.connections.remove(self.connection)
+        super().finish()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
+        if bucket != BUCKET:
+            self._refuse(404, "NoSuchBucket")
+        elif key:
+            self._object(key)
+        else:
+            self._list({name: values[0] for name, values in parse_qs(parts.query).items()})
+
+    def _list(self, query: dict[str, str]) -> None:
+        """ListObjectsV2; the continuation token is the last key of the page before."""
+        faults = self.server.faults
+        with faults.lock:
+            faults.list_requests += 1
+        prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
+        keys = sorted(key for key in faults.objects if key.startswith(prefix) and key > after)
+        page, more = keys[: faults.page_size], len(keys) > faults.page_size
+        contents = "".join(
+            f"<Contents><Key>{quote(key)}</Key><Size>{len(faults.objects[key])}</Size>"
+            f"<ETag>{escape(faults.etag(key))}</ETag><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+            for key in page
+        )
+        token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
+        self._answer(
+            200,
+            f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>{str(more).lower()}</IsTruncated>"
+            f"{token}{contents}</ListBucketResult>".encode(),
+        )
+
+    def _object(self, key: str) -> None:
+        faults = self.server.faults
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+        assert asked is not None, "the Loader always asks for ranges"
+        signer = re.search(r"Credential=([^/]+)/", self.headers.get("authorization", ""))
+        with faults.lock:
+            get = Get(len(faults.gets), key, int(asked[1]), int(asked[2]) + 1, signer[1] if signer else "")
+            faults.gets.append(get)
+        fault = faults.plan(get) or Fault()
+        data = faults.objects.get(key)
+        if fault.status is not None:
+            self._refuse(fault.status, fault.code)
+        elif data is None:
+            self._refuse(404, "NoSuchKey")
+        elif not fault.ignores_if_match and self.headers.get("if-match") not in (None, faults.etag(key)):
+            self._refuse(412, "PreconditionFailed")
+        elif fault.ignores_range:
+            self._send(get, fault, 200, data, {"ETag": faults.etag(key)})
+        else:
+            body = data[get.start : get.end]
+            where = fault.content_range or f"bytes {get.start}-{get.start + len(body) - 1}/{len(data)}"
+            body = body[: len(body) - fault.short_by] + fault.extra
+            self._send(get, fault, 206, body, {"ETag": faults.etag(key), "Content-Range": where})
+
+    def _send(self, get: Get, fault: Fault, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self._head(status, headers, len(body))
+        stop_at = fault.close_after if fault.close_after is not None else fault.hang_after
+        position, end = 0, len(body) if stop_at is None else min(stop_at, len(body))
+        while position < end:
+            count = self.connection.send(body[position : min(end, position + (64 << 10))])
+            position += count
+            get.sent += count
+        if fault.hang_after is not None:
+            self.server.faults.hanging.set()
+            self.server.faults.stopped.wait()
+        if stop_at is not None:
+            self.close_connection = True
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._answer(status, f"<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>".encode())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self._head(status, {"Content-Type": "application/xml"}, len(body))
+        self.connection.sendall(body)
+
+    def _head(self, status: int, headers: dict[str, str], length: int) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Last-Modified", formatdate(1767323045, usegmt=True))
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,55 @@
+"""Loads what a server has, as a Mount would, and says what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diskless import loader, sources
+from diskless.sources import Object
+from tests.loader.fault_server import FaultServer
+
+
+@contextmanager
+def listed(server: FaultServer, key: str = "") -> Iterator[tuple[loader.Job, list[Object], list[int]]]:
+    """A job that has listed its objects, these, and an empty RAM file for each."""
+    spec = sources.resolve(f"{server.url}/{key}", storage_options=server.storage_options)
+    with loader.start(spec) as job:
+        objects = list(job.list().objects)
+        files = [os.memfd_create(entry.path) for entry in objects]
+        try:
+            yield job, objects, files
+        finally:
+            for fd in files:
+                os.close(fd)
+
+
+def fetch(
+    server: FaultServer, key: str = "", on_progress: Callable[[int], None] | None = None
+) -> tuple[dict[str, bytes], loader.JobStats]:
+    """Return the bytes of every object by path, and what the job counted."""
+    with listed(server, key) as (job, objects, files):
+        job.fetch(list(zip(objects, files, strict=True)), on_progress)
+        contents = {entry.path: os.pread(fd, os.fstat(fd).st_size, 0) for entry, fd in zip(objects, files, strict=True)}
+        return contents, job.stats
+
+
+def loader_pids(pid: int | None = None) -> list[int]:
+    """Return the Loader processes of the process `pid`, this one without it.
+
+    Between the two stands one process that waits (see native/spawn.cpp).
+    """
+    user = Path(f"/proc/{pid or os.getpid()}/task")
+    found = []
+    for between in (child for thread in user.iterdir() for child in _children(thread)):
+        found += _children(Path(f"/proc/{between}/task/{between}"))
+    return found
+
+
+def _children(thread: Path) -> list[int]:
+    try:
+        return [int(word) for word in (thread / "children").read_text().split()]
+    except OSError:
+        return []  # it has ended
