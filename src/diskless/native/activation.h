@@ -11,6 +11,9 @@ extern std::atomic<int> open_streams;
 
 inline bool is_active() { return activations.load(std::memory_order_relaxed) > 0; }
 
+// Whether the Tree shows. Where code has kept the address of a hook it is called for ever, and passes the call on.
+inline bool is_visible() { return is_active() || open_streams.load(std::memory_order_relaxed) > 0; }
+
 // To be called when the last directory stream closes.
 void streams_closed();
 

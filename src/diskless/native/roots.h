@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "activation.h"
 #include "kernel.h"
 #include "tree.h"
 
@@ -80,17 +81,17 @@ inline bool may_be_ours(const char *path) {
   if (kernel::is_null(path)) return false;
   const bool shadowed = shadow_count.load(std::memory_order_relaxed) != 0;
   const bool absolute = path[0] == '/';
-  if (!absolute && (shadowed || path[0] != '.')) [[likely]] return shadowed && path[0] != '\0';
+  if (!absolute && (shadowed || path[0] != '.')) [[likely]] return shadowed && path[0] != '\0' && is_visible();
   const char *name = path + absolute;
   while (*name == '/' || (*name == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))) ++name;
   if (*name == 'd') {
-    if (begins_with(name, "diskless") && (name[8] == '\0' || name[8] == '/')) return true;
-    if (begins_with(name, "dev/fd/")) return true;
+    if (begins_with(name, "diskless") && (name[8] == '\0' || name[8] == '/')) return is_visible();
+    if (begins_with(name, "dev/fd/")) return is_visible();
   } else if (*name == 'p' && begins_with(name, "proc/")) {
-    return may_be_descriptor(name + 5);
+    return may_be_descriptor(name + 5) && is_visible();
   }
   if (!shadowed) [[likely]] return false;
-  return (shadowed_components.load(std::memory_order_relaxed) & component_bit(name)) != 0;
+  return (shadowed_components.load(std::memory_order_relaxed) & component_bit(name)) != 0 && is_visible();
 }
 
 }  // namespace diskless

@@ -33,14 +33,14 @@ template <typename Ours, typename Next>
 
 inline bool may_be_ours(int dirfd, const char *path) {
   if (dirfd == AT_FDCWD || kernel::is_null(path) || path[0] == '/') return may_be_ours(path);
-  return shadow_count.load(std::memory_order_relaxed) != 0 && path[0] != '\0';
+  return shadow_count.load(std::memory_order_relaxed) != 0 && path[0] != '\0' && is_visible();
 }
 
 // A relative path is not looked up before the kernel has been asked: beneath one of our directory descriptors, which
 // are files to it, it finds nothing and does nothing, and says ENOTDIR. So other descriptors cost nothing.
 inline bool is_beneath_ours(int dirfd, const char *path) {
   if (errno != ENOTDIR || dirfd < 0 || kernel::is_null(path) || path[0] == '/') return false;
-  return describe(dirfd).directory;
+  return is_visible() && describe(dirfd).directory;
 }
 
 template <typename Ours, typename Next>
