@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from diskless import loader, sources
 from diskless.sources import Object
@@ -41,15 +41,10 @@ def loader_pids(pid: int | None = None) -> list[int]:
 
     Between the two stands one process that waits (see native/spawn.cpp).
     """
-    user = Path(f"/proc/{pid or os.getpid()}/task")
+    import psutil
+
     found = []
-    for between in (child for thread in user.iterdir() for child in _children(thread)):
-        found += _children(Path(f"/proc/{between}/task/{between}"))
+    for between in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [child.pid for child in between.children() if child.status() != psutil.STATUS_ZOMBIE]
     return found
-
-
-def _children(thread: Path) -> list[int]:
-    try:
-        return [int(word) for word in (thread / "children").read_text().split()]
-    except OSError:
-        return []  # it has ended

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -20,32 +22,37 @@ _log = logging.getLogger("diskless")
 _GREETING_S = 2.0
 # Isolated (-I) Python finds neither PYTHONPATH nor AWS Lambda's /var/task, so it is handed this process's sys.path,
 # behind its own: a json.py in the user's directory must not replace the standard one. No site (-S) starts faster.
+# diskless itself comes from where this process has it, whatever else the path holds.
 _PROGRAM = (
-    "import json, sys; sys.path += [p for p in json.loads(sys.argv[1]) if p not in sys.path]; "
-    "from diskless.loader.main import main; main()"
+    "import json, sys; home, path = json.loads(sys.argv[1]); sys.path.append(home); import diskless; sys.path.pop(); "
+    "sys.path += [p for p in path if p not in sys.path]; from diskless.loader.main import main; main()"
 )
 # What would change how the Loader itself runs.
 _NOT_INHERITED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
 
-# Guards the two below. Made anew in a forked child, which has neither.
-_lock = threading.Lock()
+# Guards everything below. Held around fork, so that no child gets a copy of a socket that nobody has noted yet: the
+# Loader would not see the parent end. Re-entrant, since a signal handler may fork.
+_lock = threading.RLock()
 _control: Channel | None = None
-_pid = 0
 _threads_only = False
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+# Programs that were started and not yet reaped, by the number that `native.reap` takes.
+_started: set[int] = set()
 
 
 def connect() -> Channel:
     """Return a connection for one job: to the Loader process, or to a thread here where there can be no process."""
-    near, far = pair()
     with _lock:
-        if not _hand_over(far):
-            threading.Thread(target=Service(Channel(far)).run, name="diskless-loader", daemon=True).start()
-        else:
+        near, far = pair()
+        channel = Channel(near)
+        _channels.add(channel)
+        if _hand_over(far):
             far.close()
-    channel = Channel(near)
-    _channels.add(channel)
-    return channel
+        else:
+            there = Channel(far)
+            _channels.add(there)
+            threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
+        return channel
 
 
 def in_process() -> bool:
@@ -68,20 +75,26 @@ def _hand_over(far: socket.socket) -> bool:
 
 
 def _launch() -> Channel | None:
-    global _control, _pid, _threads_only
+    global _control, _threads_only
     if _threads_only:
         return None
+    _reap()
     near, far = pair()
+    control, started = Channel(near), 0
     try:
-        _pid = _start(far)
-        control = Channel(near)
-        if not select.select([near], [], [], _GREETING_S)[0]:
+        started = _start(far)
+        _started.add(started)
+        greets = select.poll()
+        greets.register(near, select.POLLIN)
+        if not greets.poll(_GREETING_S * 1000):
             raise OSError(f"no greeting within {_GREETING_S:.0f} s")
         greeting, _ = control.receive()
         if greeting.get("version") != VERSION:
             raise OSError("another version of diskless answered")
     except (OSError, EOFError, ValueError) as error:
-        near.close()
+        control.close()
+        if started:
+            _kill(started)
         _threads_only = True
         _log.info("no Loader process (%s): transfers run in threads of this process", error or "it ended at once")
         return None
@@ -97,29 +110,43 @@ def _start(far: socket.socket) -> int:
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("this program is no Python interpreter")
     home = str(Path(__file__).resolve().parents[2])
-    path = [entry for entry in sys.path if entry and os.path.isabs(entry)] + [home]
+    path = [os.path.abspath(entry) for entry in sys.path]
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    argv = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, json.dumps(path)]
+    argv = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, json.dumps([home, path])]
     return native.spawn(sys.executable, argv, environment, [far.fileno()])
 
 
 def _forget() -> None:
-    global _control, _pid
+    global _control
     if _control is not None:
         _control.close()
-        native.reap(_pid)
-    _control, _pid = None, 0
+    _control = None
+
+
+def _kill(started: int) -> None:
+    """End a program that is no Loader, whatever it is. What stands between it and us has it as its only child."""
+    with contextlib.suppress(OSError):
+        for pid in Path(f"/proc/{started}/task/{started}/children").read_text("ascii").split():
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def _reap() -> None:
+    for started in list(_started):
+        if native.reap(started):
+            _started.discard(started)
 
 
 def _after_fork_in_child() -> None:
     """A child has copies of the parent's sockets: closed here, or the Loader would not see the parent end."""
-    global _lock, _control, _pid
-    _lock = threading.Lock()
-    if _control is not None:
-        _control.close()
-    _control, _pid = None, 0
-    for channel in list(_channels):
-        channel.close()
+    global _control
+    try:
+        _forget()
+        _started.clear()
+        for channel in list(_channels):
+            channel.close()
+    finally:
+        _lock.release()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+# Registered after the lock of the RAM files, and so taken before it, as nowhere else are both held.
+os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=_lock.release, after_in_child=_after_fork_in_child)

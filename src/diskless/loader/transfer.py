@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
-from diskless.loader.plan import Part, plan
+from diskless.loader.plan import LEAST_BYTES, Part, plan
 
 if TYPE_CHECKING:
     from diskless.sources import Object, Source
@@ -138,7 +138,8 @@ class Transfer:
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         with self._lock:
             self._completed.append(part)
-        self._tell()
+        # A large part is told at once: should the Loader die, it is not fetched again.
+        self._tell(at_once=part.end - part.start >= LEAST_BYTES)
 
     def _write(self, entry: Object, fd: int, chunk: object, position: int, end: int) -> int:
         view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
@@ -158,10 +159,10 @@ class Transfer:
         self._tell()
         return size
 
-    def _tell(self) -> None:
+    def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
         with self._lock:
-            if now - self._reported_at < REPORT_INTERVAL_S:
+            if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
                 return
             self._reported_at = now
             if self._report(self._done_bytes, self._completed, self._retries):
