@@ -102,7 +102,13 @@ def test_the_watch_names_what_python_opens_for_writing_only(tmp_path: Path) -> N
 
 
 def test_files_in_ram_are_not_on_a_disk(tmp_path: Path) -> None:
-    assert written_files.on_a_disk({"/proc/self/comm", "/dev/null"}) == []
+    memfd = os.memfd_create("diskless")
+    try:
+        open_here = {path for path in written_files.open_for_writing([os.getpid()]) if "memfd:diskless" in path}
+    finally:
+        os.close(memfd)
+    assert open_here, "the memfd was not seen at all"
+    assert written_files.on_a_disk({"/proc/self/comm", "/dev/null"} | open_here) == []
     if not written_files.in_ram(str(tmp_path)):
         assert written_files.on_a_disk({str(tmp_path / "x")}) == [str(tmp_path / "x")]
 

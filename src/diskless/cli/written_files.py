@@ -98,6 +98,8 @@ def _mounts() -> dict[str, str]:
 
 
 def _file_system(path: str, mounts: dict[str, str]) -> str:
+    if path.startswith("/memfd:"):  # memfd_create(2): such files lie on a tmpfs of the kernel's own
+        return "tmpfs"
     place = os.path.realpath(path.removesuffix(" (deleted)"))
     while place not in mounts and place != "/":
         place = os.path.dirname(place)
