@@ -1,0 +1,62 @@
+/* lazy LIBRARY LAZY: loads a library whose calls are not bound yet, and lets a thread make the first one while the
+ * slots are being patched. Prints how often the dynamic linker's binding was what remained. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { rounds = 400 };
+
+static int (*open_by_library)(const char *);
+static atomic_int go;
+
+static void *first_call(void *unused) {
+  while (!atomic_load(&go)) {
+  }
+  close(open_by_library("/dev/null"));
+  return unused;
+}
+
+static void spin(long ns) {
+  struct timespec begin, now;
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  do clock_gettime(CLOCK_MONOTONIC, &now);
+  while ((now.tv_sec - begin.tv_sec) * 1000000000L + now.tv_nsec - begin.tv_nsec < ns);
+}
+
+int main(int count, char **words) {
+  void *library = count == 3 ? dlopen(words[1], RTLD_NOW) : NULL;
+  if (!library) return 2;
+  int (*activate)(void) = dlsym(library, "diskless_activate"), (*deactivate)(void) = dlsym(library, "diskless_deactivate");
+  int (*root_add)(const char *) = dlsym(library, "diskless_root_add");
+  int (*memfd)(const char *) = dlsym(library, "diskless_memfd");
+  int (*set_file)(const char *, int, unsigned, long long) = dlsym(library, "diskless_set_file");
+  long (*patched)(void) = dlsym(library, "diskless_patched_slots");
+  if (root_add("/diskless") < 0 || set_file("/diskless/a", memfd("a"), 0444, 0) < 0) return 3;
+  int lost = 0, left = 0;
+  for (int round = 0; round < rounds; round++) {
+    void *lazy = dlopen(words[2], RTLD_LAZY | RTLD_LOCAL);
+    pthread_t thread;
+    if (!lazy) return fprintf(stderr, "%s\n", dlerror()), 4;
+    open_by_library = dlsym(lazy, "open_by_library");
+    atomic_store(&go, 0);
+    pthread_create(&thread, NULL, first_call, NULL);
+    usleep(100);
+    atomic_store(&go, 1);
+    spin(round * 97 % 15000);
+    if (activate() < 0) return 5;
+    pthread_join(thread, NULL);
+    const int fd = open_by_library("/diskless/a");
+    if (fd < 0) lost++;
+    close(fd);
+    deactivate();
+    left += patched() != 0 || open_by_library("/diskless/a") >= 0;
+    dlclose(lazy);
+  }
+  printf("lost %d, left %d\n", lost, left);
+  return 0;
+}
