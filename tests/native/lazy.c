@@ -9,23 +9,29 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { rounds = 400 };
+enum { rounds = 600 };
 
 static int (*open_by_library)(const char *);
 static atomic_int go;
+static long delay_ns;
+
+static long now_ns(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+static void spin(long ns) {
+  for (const long begin = now_ns(); now_ns() - begin < ns;) {
+  }
+}
 
 static void *first_call(void *unused) {
   while (!atomic_load(&go)) {
   }
+  spin(delay_ns);
   close(open_by_library("/dev/null"));
   return unused;
-}
-
-static void spin(long ns) {
-  struct timespec begin, now;
-  clock_gettime(CLOCK_MONOTONIC, &begin);
-  do clock_gettime(CLOCK_MONOTONIC, &now);
-  while ((now.tv_sec - begin.tv_sec) * 1000000000L + now.tv_nsec - begin.tv_nsec < ns);
 }
 
 int main(int count, char **words) {
@@ -38,6 +44,7 @@ int main(int count, char **words) {
   long (*patched)(void) = dlsym(library, "diskless_patched_slots");
   if (root_add("/diskless") < 0 || set_file("/diskless/a", memfd("a"), 0444, 0) < 0) return 3;
   int lost = 0, left = 0;
+  long patching_ns = 100000; /* undoing takes as long as doing, but for its pauses */
   for (int round = 0; round < rounds; round++) {
     void *lazy = dlopen(words[2], RTLD_LAZY | RTLD_LOCAL);
     pthread_t thread;
@@ -46,14 +53,16 @@ int main(int count, char **words) {
     atomic_store(&go, 0);
     pthread_create(&thread, NULL, first_call, NULL);
     usleep(100);
+    delay_ns = round % 100 * patching_ns / 50;
     atomic_store(&go, 1);
-    spin(round * 97 % 15000);
     if (activate() < 0) return 5;
     pthread_join(thread, NULL);
     const int fd = open_by_library("/diskless/a");
     if (fd < 0) lost++;
     close(fd);
+    const long begin = now_ns();
     deactivate();
+    patching_ns = (patching_ns * 7 + now_ns() - begin) / 8;
     left += patched() != 0 || open_by_library("/diskless/a") >= 0;
     dlclose(lazy);
   }
