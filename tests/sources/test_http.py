@@ -125,7 +125,10 @@ def test_any_certificate_is_taken_where_that_is_asked_for(certificates):
 
 
 @pytest.mark.parametrize("bundle", [None, "other_authority"])
-def test_an_untrusted_certificate_is_refused_at_once_and_the_setting_is_named(certificates, bundle):
+def test_an_untrusted_certificate_is_refused_at_once_and_the_setting_is_named(certificates, monkeypatch, bundle):
+    attempts: list[int] = []
+    once = http._once
+    monkeypatch.setattr(http, "_once", lambda *arguments: attempts.append(1) or once(*arguments))
     trusted = str(getattr(certificates, bundle)) if bundle else None
     with (
         StubServer(lambda asked: Answer(200), certificates.server) as server,
@@ -135,7 +138,7 @@ def test_an_untrusted_certificate_is_refused_at_once_and_the_setting_is_named(ce
     said = str(caught.value)
     assert said.startswith(f"{server.url} cannot be reached: SSLCertVerificationError")
     assert said.endswith("; is the right certificate authority in AWS_CA_BUNDLE?")
-    assert server.asked == []
+    assert server.asked == [] and len(attempts) == 1
 
 
 def test_a_certificate_for_another_host_is_refused(certificates):

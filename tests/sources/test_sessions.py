@@ -154,6 +154,15 @@ def test_a_role_is_assumed_by_boto3_and_renewed_in_this_process(role):
     assert spec.refresh() == spec.credentials
 
 
+def test_the_role_of_a_profile_comes_before_web_identity_as_in_boto3(role, no_env, tmp_path):
+    (tmp_path / "token").write_text("web-token")
+    no_env.setenv("AWS_PROFILE", role)
+    no_env.setenv("AWS_ROLE_ARN", ROLE)
+    no_env.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    assert boto3.Session().get_credentials().method == "assume-role"
+    assert resolve("s3://models").refresh is not None
+
+
 def test_two_calls_with_one_profile_are_one_caller(role):
     first, second = (resolve("s3://models", storage_options={"profile": role}) for _ in range(2))
     assert first.credentials != second.credentials
