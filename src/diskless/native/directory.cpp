@@ -34,9 +34,7 @@ void fill(struct dirent64 *entry, Cookie cookie, std::string_view name, std::uin
   entry->d_reclen = static_cast<unsigned short>((offsetof(struct dirent64, d_name) + length + 1 + 7) & ~7u);
 }
 
-unsigned char type_of(const Inode &inode) {
-  return inode.is_directory() ? DT_DIR : inode.is_file() ? DT_REG : DT_LNK;
-}
+unsigned char type_of(const Inode &inode) { return inode.is_directory() ? DT_DIR : inode.is_file() ? DT_REG : DT_LNK; }
 
 std::uint64_t number_above(const Inode &directory) {
   const Inode *parent = directory.parent();
@@ -158,7 +156,8 @@ ssize_t read_entries(int fd, std::uint64_t number, char *buffer, std::size_t siz
 }
 
 ssize_t entries_of_ours(ssize_t result, int fd, void *buffer, std::size_t size) {
-  if (result != -1 || errno != ENOTDIR) [[likely]] return result;
+  if (result != -1 || errno != ENOTDIR) [[likely]]
+    return result;
   const Described described = describe(fd);
   if (!described.directory) return result;
   return settle(read_entries(fd, described.number, static_cast<char *>(buffer), size));
@@ -202,13 +201,15 @@ bool read_entry(std::uint64_t number, Cookie position, struct dirent64 *entry) {
 namespace intercept {
 
 DIR *opendir(const char *path) {
-  if (!may_be_ours(path)) [[likely]] return NEXT(opendir)(path);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(opendir)(path);
   return open_stream(AT_FDCWD, path, [](int, const char *real) { return NEXT(opendir)(real); });
 }
 
 DIR *fdopendir(int fd) {
   DIR *stream = NEXT(fdopendir)(fd);
-  if (stream != nullptr || errno != ENOTDIR) [[likely]] return stream;
+  if (stream != nullptr || errno != ENOTDIR) [[likely]]
+    return stream;
   const Described described = describe(fd);
   if (!described.directory) return nullptr;
   kernel::fcntl(fd, F_SETFD, FD_CLOEXEC);  // as libc does
@@ -265,24 +266,25 @@ int closedir(DIR *stream) {
   return result;
 }
 
-#define DEFINE_SCANDIR(name, Dirent)                                                                            \
-  int name(const char *path, Dirent ***list, int (*wanted)(const Dirent *),                                     \
-           int (*compare)(const Dirent **, const Dirent **)) {                                                  \
-    if (!may_be_ours(path)) [[likely]] return NEXT(name)(path, list, wanted, compare);                          \
-    return scan_path(AT_FDCWD, path, list, wanted, compare,                                                     \
-                     [=](int, const char *real) { return NEXT(name)(real, list, wanted, compare); });           \
+#define DEFINE_SCANDIR(name, Dirent)                                                                  \
+  int name(const char *path, Dirent ***list, int (*wanted)(const Dirent *),                           \
+           int (*compare)(const Dirent **, const Dirent **)) {                                        \
+    if (!may_be_ours(path)) [[likely]]                                                                \
+      return NEXT(name)(path, list, wanted, compare);                                                 \
+    return scan_path(AT_FDCWD, path, list, wanted, compare,                                           \
+                     [=](int, const char *real) { return NEXT(name)(real, list, wanted, compare); }); \
   }
 DEFINE_SCANDIR(scandir, struct dirent)
 DEFINE_SCANDIR(scandir64, struct dirent64)
 
-#define DEFINE_SCANDIRAT(name, Dirent)                                                                          \
-  int name(int dirfd, const char *path, Dirent ***list, int (*wanted)(const Dirent *),                          \
-           int (*compare)(const Dirent **, const Dirent **)) {                                                  \
-    const auto next = [=](int at, const char *real) { return NEXT(name)(at, real, list, wanted, compare); };    \
-    if (may_be_ours(dirfd, path)) return scan_path(dirfd, path, list, wanted, compare, next);                   \
-    const int result = next(dirfd, path);                                                                       \
-    if (result != -1 || !is_beneath_ours(dirfd, path)) return result;                                           \
-    return scan_path(dirfd, path, list, wanted, compare, next);                                                 \
+#define DEFINE_SCANDIRAT(name, Dirent)                                                                       \
+  int name(int dirfd, const char *path, Dirent ***list, int (*wanted)(const Dirent *),                       \
+           int (*compare)(const Dirent **, const Dirent **)) {                                               \
+    const auto next = [=](int at, const char *real) { return NEXT(name)(at, real, list, wanted, compare); }; \
+    if (may_be_ours(dirfd, path)) return scan_path(dirfd, path, list, wanted, compare, next);                \
+    const int result = next(dirfd, path);                                                                    \
+    if (result != -1 || !is_beneath_ours(dirfd, path)) return result;                                        \
+    return scan_path(dirfd, path, list, wanted, compare, next);                                              \
   }
 DEFINE_SCANDIRAT(scandirat, struct dirent)
 DEFINE_SCANDIRAT(scandirat64, struct dirent64)
@@ -291,12 +293,12 @@ ssize_t getdents64(int fd, void *buffer, size_t size) noexcept {
   return entries_of_ours(NEXT(getdents64)(fd, buffer, size), fd, buffer, size);
 }
 
-#define DEFINE_GETDIRENTRIES(name, Offset)                                                                      \
-  ssize_t name(int fd, char *buffer, size_t size, Offset *base) noexcept {                                      \
-    const Offset before = kernel::lseek(fd, 0, SEEK_CUR);                                                       \
-    const ssize_t result = entries_of_ours(NEXT(name)(fd, buffer, size, base), fd, buffer, size);               \
-    if (result >= 0 && describe(fd).directory) *base = before;                                                  \
-    return result;                                                                                              \
+#define DEFINE_GETDIRENTRIES(name, Offset)                                                        \
+  ssize_t name(int fd, char *buffer, size_t size, Offset *base) noexcept {                        \
+    const Offset before = kernel::lseek(fd, 0, SEEK_CUR);                                         \
+    const ssize_t result = entries_of_ours(NEXT(name)(fd, buffer, size, base), fd, buffer, size); \
+    if (result >= 0 && describe(fd).directory) *base = before;                                    \
+    return result;                                                                                \
   }
 DEFINE_GETDIRENTRIES(getdirentries, off_t)
 DEFINE_GETDIRENTRIES(getdirentries64, off64_t)

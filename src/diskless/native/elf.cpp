@@ -98,7 +98,8 @@ int protection_of(const Object &object, const void *address) {
                    (header.p_flags & PF_X ? PROT_EXEC : 0);
     }
     // "Read-only after relocation": the linker protects whole pages of it.
-    if (header.p_type == PT_GNU_RELRO && value >= begin / page_size * page_size && value < end / page_size * page_size) {
+    if (header.p_type == PT_GNU_RELRO && value >= begin / page_size * page_size &&
+        value < end / page_size * page_size) {
       return PROT_READ;
     }
   }

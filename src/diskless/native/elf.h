@@ -20,13 +20,13 @@ namespace diskless {
 struct Object {
   std::uintptr_t base;        // what was added to the addresses in the file
   std::uintptr_t begin, end;  // of all its segments together
-  const ElfW(Phdr) *headers;
+  const ElfW(Phdr) * headers;
   std::size_t header_count;
-  const ElfW(Sym) *symbols;
+  const ElfW(Sym) * symbols;
   const char *names;
   const char *path;    // as it was loaded; "" of the program itself
   const char *soname;  // "" where it has none
-  const ElfW(Rela) *relocations[2];
+  const ElfW(Rela) * relocations[2];
   std::size_t relocation_counts[2];
 
   bool holds(const void *address) const {
@@ -38,9 +38,10 @@ struct Object {
 // A slot for a function of another object.
 struct Slot {
   void **place;
-  const char *name;   // of the function
-  bool may_be_lazy;   // JUMP_SLOT
-  void *own_address;  // in a program at a fixed address: its own PLT entry, which serves everyone as the function's address
+  const char *name;  // of the function
+  bool may_be_lazy;  // JUMP_SLOT
+  void *
+      own_address;  // in a program at a fixed address: its own PLT entry, which serves everyone as the function's address
 };
 
 // How often objects were loaded and unloaded: what dl_iterate_phdr(3) counts.

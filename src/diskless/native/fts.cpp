@@ -124,8 +124,8 @@ FTSENT *read_children(const FTS &walk, FTSENT &directory) {
     FTSENT *entry = make_entry(&directory, name, path);
     if (entry == nullptr) break;
     entry->fts_info = look_at(walk, *entry, false);
-    if ((walk.fts_options & FTS_NOSTAT) != 0 && (entry->fts_info == FTS_F || entry->fts_info == FTS_DEFAULT ||
-                                                 entry->fts_info == FTS_SL)) {
+    if ((walk.fts_options & FTS_NOSTAT) != 0 &&
+        (entry->fts_info == FTS_F || entry->fts_info == FTS_DEFAULT || entry->fts_info == FTS_SL)) {
       entry->fts_info = FTS_NSOK;
     }
     entries.push_back(entry);
@@ -292,32 +292,32 @@ bool may_reach_ours(char *const *paths) {
 namespace intercept {
 
 // FTS and FTS64 differ in nothing but their names.
-#define DEFINE_FTS(prefix, Walk, Entry)                                                                       \
-  Walk *prefix##_open(char *const *paths, int options, int (*compare)(const Entry **, const Entry **)) {      \
-    if (!may_reach_ours(paths)) return NEXT(prefix##_open)(paths, options, compare);                          \
-    return reinterpret_cast<Walk *>(open_walk(paths, options, reinterpret_cast<Compare>(compare)));           \
-  }                                                                                                           \
-  Entry *prefix##_read(Walk *walk) {                                                                          \
-    auto *plain = reinterpret_cast<FTS *>(walk);                                                              \
-    return is_ours(plain) ? reinterpret_cast<Entry *>(read_walk(*plain)) : NEXT(prefix##_read)(walk);         \
-  }                                                                                                           \
-  Entry *prefix##_children(Walk *walk, int instruction) noexcept {                                            \
-    auto *plain = reinterpret_cast<FTS *>(walk);                                                              \
-    return is_ours(plain) ? reinterpret_cast<Entry *>(children_of(*plain, instruction))                       \
-                          : NEXT(prefix##_children)(walk, instruction);                                       \
-  }                                                                                                           \
-  int prefix##_set(Walk *walk, Entry *entry, int instruction) noexcept {                                      \
-    if (!is_ours(reinterpret_cast<FTS *>(walk))) return NEXT(prefix##_set)(walk, entry, instruction);         \
-    if (instruction < 0 || instruction > FTS_SKIP) {                                                          \
-      errno = EINVAL;                                                                                         \
-      return 1;                                                                                               \
-    }                                                                                                         \
-    entry->fts_instr = static_cast<unsigned short>(instruction);                                              \
-    return 0;                                                                                                 \
-  }                                                                                                           \
-  int prefix##_close(Walk *walk) {                                                                            \
-    auto *plain = reinterpret_cast<FTS *>(walk);                                                              \
-    return is_ours(plain) ? close_walk(plain) : NEXT(prefix##_close)(walk);                                   \
+#define DEFINE_FTS(prefix, Walk, Entry)                                                                  \
+  Walk *prefix##_open(char *const *paths, int options, int (*compare)(const Entry **, const Entry **)) { \
+    if (!may_reach_ours(paths)) return NEXT(prefix##_open)(paths, options, compare);                     \
+    return reinterpret_cast<Walk *>(open_walk(paths, options, reinterpret_cast<Compare>(compare)));      \
+  }                                                                                                      \
+  Entry *prefix##_read(Walk *walk) {                                                                     \
+    auto *plain = reinterpret_cast<FTS *>(walk);                                                         \
+    return is_ours(plain) ? reinterpret_cast<Entry *>(read_walk(*plain)) : NEXT(prefix##_read)(walk);    \
+  }                                                                                                      \
+  Entry *prefix##_children(Walk *walk, int instruction) noexcept {                                       \
+    auto *plain = reinterpret_cast<FTS *>(walk);                                                         \
+    return is_ours(plain) ? reinterpret_cast<Entry *>(children_of(*plain, instruction))                  \
+                          : NEXT(prefix##_children)(walk, instruction);                                  \
+  }                                                                                                      \
+  int prefix##_set(Walk *walk, Entry *entry, int instruction) noexcept {                                 \
+    if (!is_ours(reinterpret_cast<FTS *>(walk))) return NEXT(prefix##_set)(walk, entry, instruction);    \
+    if (instruction < 0 || instruction > FTS_SKIP) {                                                     \
+      errno = EINVAL;                                                                                    \
+      return 1;                                                                                          \
+    }                                                                                                    \
+    entry->fts_instr = static_cast<unsigned short>(instruction);                                         \
+    return 0;                                                                                            \
+  }                                                                                                      \
+  int prefix##_close(Walk *walk) {                                                                       \
+    auto *plain = reinterpret_cast<FTS *>(walk);                                                         \
+    return is_ours(plain) ? close_walk(plain) : NEXT(prefix##_close)(walk);                              \
   }
 DEFINE_FTS(fts, FTS, FTSENT)
 DEFINE_FTS(fts64, FTS64, FTSENT64)

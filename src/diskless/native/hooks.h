@@ -19,10 +19,10 @@
 // System calls by number (syscall.cpp).
 #define DISKLESS_SYSCALL_HOOKS(X) X(syscall)
 
-#define DISKLESS_HOOKS(X)  \
-  DISKLESS_TREE_HOOKS(X)   \
-  DISKLESS_GUARD_HOOKS(X)  \
-  DISKLESS_LOAD_HOOKS(X)   \
+#define DISKLESS_HOOKS(X) \
+  DISKLESS_TREE_HOOKS(X)  \
+  DISKLESS_GUARD_HOOKS(X) \
+  DISKLESS_LOAD_HOOKS(X)  \
   DISKLESS_SYSCALL_HOOKS(X)
 
 namespace diskless {

@@ -13,7 +13,7 @@
 namespace diskless::kernel {
 
 // Older than the headers of the oldest glibc that we support.
-inline constexpr int add_seals = 1033;                          // F_ADD_SEALS
+inline constexpr int add_seals = 1033;                               // F_ADD_SEALS
 inline constexpr int all_seals = 0x0001 | 0x0002 | 0x0004 | 0x0008;  // SEAL, SHRINK, GROW, WRITE
 
 inline int open(const char *path, int flags) {

@@ -24,8 +24,8 @@ namespace {
 
 struct Loaded {
   Identity memory;
-  char *path;         // in the Tree
-  char *loaders_path; // what the loader knows it by: /proc/self/fd/<number>
+  char *path;          // in the Tree
+  char *loaders_path;  // what the loader knows it by: /proc/self/fd/<number>
 };
 
 // Objects that were loaded from the Tree, for ever: the loader takes objects of one name for one, so a number must not
@@ -88,8 +88,7 @@ struct Verdict {
 
 extern "C" {
 
-__attribute__((visibility("hidden"), used)) Verdict diskless_before_dlopen(const char *path, int,
-                                                                           const void *caller) {
+__attribute__((visibility("hidden"), used)) Verdict diskless_before_dlopen(const char *path, int, const void *caller) {
   const void *next = hooks[hook_dlopen].next.load(std::memory_order_relaxed);
   if (!is_active()) return {path, next};
   patch_new_objects();
@@ -140,6 +139,7 @@ int dladdr(const void *address, Dl_info *info) noexcept {
 
 }  // namespace diskless
 
+// clang-format off
 // A wrapper saves the argument registers, asks, and either returns the answer or jumps with the stack as it came.
 
 #if defined(__x86_64__)
@@ -191,3 +191,4 @@ __asm__(BEGIN("_ZN8diskless9intercept6dlvsymEPvPKcS3_")
         "cbnz x9, 1f\nbr x10\n1: mov x0, x9\nret\n" END("_ZN8diskless9intercept6dlvsymEPvPKcS3_"));
 
 #endif
+// clang-format on

@@ -373,8 +373,8 @@ Inode *Lookup::root_over(const Identity &directory) {
   tree_lock.lock_shared();
   for (const auto &root : roots()) {
     if (!(root->beneath == directory)) continue;
-    if (Inode *inode = root->overlay->top.find(std::string_view{root->canonical}.substr(
-            root->canonical.rfind('/') + 1))) {
+    if (Inode *inode =
+            root->overlay->top.find(std::string_view{root->canonical}.substr(root->canonical.rfind('/') + 1))) {
       return inode;
     }
   }

@@ -92,9 +92,9 @@ class Lookup {
   int dirfd_;
   const char *path_;
 
-  Identity here_{};          // in reality: which directory was reached, {} where that was not asked
-  std::size_t length_ = 0;   // of canonical_; 0 is the root directory
-  char *next_;               // what is left of the path: in pending_, up to its end
+  Identity here_{};         // in reality: which directory was reached, {} where that was not asked
+  std::size_t length_ = 0;  // of canonical_; 0 is the root directory
+  char *next_;              // what is left of the path: in pending_, up to its end
   char canonical_[PATH_MAX + NAME_MAX];
   char pending_[PATH_MAX];
 };

@@ -27,8 +27,8 @@ struct How {
   std::uint64_t flags, mode, resolve;
 };
 
-constexpr std::uint64_t resolve_known = resolve_no_xdev | resolve_no_magiclinks | resolve_no_symlinks |
-                                        resolve_beneath | resolve_in_root | resolve_cached;
+constexpr std::uint64_t resolve_known =
+    resolve_no_xdev | resolve_no_magiclinks | resolve_no_symlinks | resolve_beneath | resolve_in_root | resolve_cached;
 
 }  // namespace
 
@@ -114,30 +114,30 @@ DEFINE_OPEN(open64, "_ZN8diskless9intercept6open64EPKciz")
 DEFINE_OPENAT(openat, "_ZN8diskless9intercept6openatEiPKciz")
 DEFINE_OPENAT(openat64, "_ZN8diskless9intercept8openat64EiPKciz")
 
-#define DEFINE_CREAT(name)                                                          \
-  int name(const char *path, mode_t mode) {                                         \
-    return route(                                                                   \
+#define DEFINE_CREAT(name)                                                                                      \
+  int name(const char *path, mode_t mode) {                                                                     \
+    return route(                                                                                               \
         path, Follow::yes, [](const Lookup &found) { return open_found(found, O_CREAT | O_WRONLY | O_TRUNC); }, \
-        [=](const char *real) { return NEXT(name)(real, mode); });                  \
+        [=](const char *real) { return NEXT(name)(real, mode); });                                              \
   }
 DEFINE_CREAT(creat)
 DEFINE_CREAT(creat64)
 
 // The fortified twins, for calls without a mode.
-#define DEFINE_OPEN_2(name)                                                         \
-  int name(const char *path, int flags) {                                           \
-    return route(                                                                   \
+#define DEFINE_OPEN_2(name)                                                                    \
+  int name(const char *path, int flags) {                                                      \
+    return route(                                                                              \
         path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](const char *real) { return NEXT(name)(real, flags); });                 \
+        [=](const char *real) { return NEXT(name)(real, flags); });                            \
   }
 DEFINE_OPEN_2(__open_2)
 DEFINE_OPEN_2(__open64_2)
 
-#define DEFINE_OPENAT_2(name)                                                       \
-  int name(int dirfd, const char *path, int flags) {                                \
-    return route(                                                                   \
+#define DEFINE_OPENAT_2(name)                                                                         \
+  int name(int dirfd, const char *path, int flags) {                                                  \
+    return route(                                                                                     \
         dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](int at, const char *real) { return NEXT(name)(at, real, flags); });     \
+        [=](int at, const char *real) { return NEXT(name)(at, real, flags); });                       \
   }
 DEFINE_OPENAT_2(__openat_2)
 DEFINE_OPENAT_2(__openat64_2)

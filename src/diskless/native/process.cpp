@@ -66,16 +66,16 @@ struct SocketPath {
 using Arguments = char *const *;
 
 // The list of execl and its relatives, up to its null, as an array. Leaves `rest` behind the null.
-#define COLLECT(first)                                                        \
-  std::va_list rest;                                                          \
-  va_start(rest, first);                                                      \
-  int count = 1;                                                              \
-  while (va_arg(rest, const char *) != nullptr) ++count;                      \
-  va_end(rest);                                                               \
+#define COLLECT(first)                                                                                            \
+  std::va_list rest;                                                                                              \
+  va_start(rest, first);                                                                                          \
+  int count = 1;                                                                                                  \
+  while (va_arg(rest, const char *) != nullptr) ++count;                                                          \
+  va_end(rest);                                                                                                   \
   auto **words = static_cast<const char **>(__builtin_alloca(sizeof(char *) * (static_cast<size_t>(count) + 1))); \
-  va_start(rest, first);                                                      \
-  words[0] = first;                                                           \
-  for (int i = 1; i <= count; ++i) words[i] = va_arg(rest, const char *);     \
+  va_start(rest, first);                                                                                          \
+  words[0] = first;                                                                                               \
+  for (int i = 1; i <= count; ++i) words[i] = va_arg(rest, const char *);                                         \
   const auto arguments = const_cast<Arguments>(words)
 
 }  // namespace
@@ -175,14 +175,16 @@ int inotify_add_watch(int fd, const char *path, std::uint32_t mask) noexcept {
 
 int bind(int fd, const struct sockaddr *address, socklen_t length) noexcept {
   const SocketPath path(address, length);
-  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]] return NEXT(bind)(fd, address, length);
+  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]]
+    return NEXT(bind)(fd, address, length);
   return look_up(AT_FDCWD, path.text, Follow::no, bind_found,
                  [=](int, const char *) { return NEXT(bind)(fd, address, length); });
 }
 
 int connect(int fd, const struct sockaddr *address, socklen_t length) {
   const SocketPath path(address, length);
-  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]] return NEXT(connect)(fd, address, length);
+  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]]
+    return NEXT(connect)(fd, address, length);
   return look_up(AT_FDCWD, path.text, Follow::yes, connect_found,
                  [=](int, const char *) { return NEXT(connect)(fd, address, length); });
 }

@@ -95,7 +95,8 @@ template <typename Next>
 template <typename Slow, typename Next>
 inline int between(int from_fd, const char *from, int to_fd, const char *to, Slow slow, Next next) {
   if (kernel::is_null(from) || kernel::is_null(to)) return next(from_fd, from, to_fd, to);
-  if (may_be_ours(from_fd, from) || may_be_ours(to_fd, to)) [[unlikely]] return slow(next);
+  if (may_be_ours(from_fd, from) || may_be_ours(to_fd, to)) [[unlikely]]
+    return slow(next);
   const int result = next(from_fd, from, to_fd, to);
   if (result == -1 && (is_beneath_ours(from_fd, from) || is_beneath_ours(to_fd, to))) return slow(next);
   return result;
@@ -103,19 +104,20 @@ inline int between(int from_fd, const char *from, int to_fd, const char *to, Slo
 
 template <typename Next>
 inline int rename_any(int from_fd, const char *from, int to_fd, const char *to, Next next) {
-  return between(from_fd, from, to_fd, to,
-                 [=](auto real) { return rename_between(from_fd, from, to_fd, to, real); }, next);
+  return between(
+      from_fd, from, to_fd, to, [=](auto real) { return rename_between(from_fd, from, to_fd, to, real); }, next);
 }
 
 template <typename Next>
 inline int link_any(int from_fd, const char *from, int to_fd, const char *to, Follow follow, Next next) {
-  return between(from_fd, from, to_fd, to,
-                 [=](auto real) { return link_between(from_fd, from, to_fd, to, follow, real); }, next);
+  return between(
+      from_fd, from, to_fd, to, [=](auto real) { return link_between(from_fd, from, to_fd, to, follow, real); }, next);
 }
 
 // For calls on a descriptor: the memfd beneath could be changed, so the kernel must not be asked first.
 inline bool refused(int fd) {
-  if (!describe(fd).ours) [[likely]] return false;
+  if (!describe(fd).ours) [[likely]]
+    return false;
   errno = EROFS;
   return true;
 }
@@ -168,12 +170,12 @@ bool invent_repeatedly(char *pattern) {
 
 namespace intercept {
 
-#define REFUSE(name, parameters, follow, rule, arguments)                                               \
-  int name parameters noexcept {                                                                        \
-    return route(path, follow, rule, [=](const char *real) { return NEXT(name) arguments; });           \
+#define REFUSE(name, parameters, follow, rule, arguments)                                     \
+  int name parameters noexcept {                                                              \
+    return route(path, follow, rule, [=](const char *real) { return NEXT(name) arguments; }); \
   }
-#define REFUSE_AT(name, parameters, follow, rule, arguments)                                            \
-  int name parameters noexcept {                                                                        \
+#define REFUSE_AT(name, parameters, follow, rule, arguments)                                                 \
+  int name parameters noexcept {                                                                             \
     return route(dirfd, path, follow, rule, [=](int at, const char *real) { return NEXT(name) arguments; }); \
   }
 
@@ -213,10 +215,11 @@ REFUSE(lsetxattr, (const char *path, const char *name_, const void *value, size_
 REFUSE(removexattr, (const char *path, const char *name_), Follow::yes, change_at, (real, name_))
 REFUSE(lremovexattr, (const char *path, const char *name_), Follow::no, change_at, (real, name_))
 
-#define REFUSE_TRUNCATE(name, Offset)                                                                   \
-  int name(const char *path, Offset length) noexcept {                                                  \
-    return route(path, Follow::yes, [=](const Lookup &found) { return length < 0 ? -EINVAL : truncate_at(found); }, \
-                 [=](const char *real) { return NEXT(name)(real, length); });                           \
+#define REFUSE_TRUNCATE(name, Offset)                                                                      \
+  int name(const char *path, Offset length) noexcept {                                                     \
+    return route(                                                                                          \
+        path, Follow::yes, [=](const Lookup &found) { return length < 0 ? -EINVAL : truncate_at(found); }, \
+        [=](const char *real) { return NEXT(name)(real, length); });                                       \
   }
 REFUSE_TRUNCATE(truncate, off_t)
 REFUSE_TRUNCATE(truncate64, off64_t)
@@ -260,9 +263,8 @@ int renameat(int from_fd, const char *from, int to_fd, const char *to) noexcept 
 }
 
 int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags) noexcept {
-  return rename_any(from_fd, from, to_fd, to, [=](int af, const char *a, int bf, const char *b) {
-    return NEXT(renameat2)(af, a, bf, b, flags);
-  });
+  return rename_any(from_fd, from, to_fd, to,
+                    [=](int af, const char *a, int bf, const char *b) { return NEXT(renameat2)(af, a, bf, b, flags); });
 }
 
 int link(const char *from, const char *to) noexcept {
@@ -271,21 +273,20 @@ int link(const char *from, const char *to) noexcept {
 }
 
 int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags) noexcept {
-  return link_any(
-      from_fd, from, to_fd, to, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0),
-      [=](int af, const char *a, int bf, const char *b) { return NEXT(linkat)(af, a, bf, b, flags); });
+  return link_any(from_fd, from, to_fd, to, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0),
+                  [=](int af, const char *a, int bf, const char *b) { return NEXT(linkat)(af, a, bf, b, flags); });
 }
 
-#define REFUSE_TEMPORARY(name, parameters, suffix, arguments)                                           \
-  int name parameters {                                                                                 \
-    if (!may_be_ours(path)) [[likely]] {                                                                \
-      char *pattern = path;                                                                             \
-      return NEXT(name) arguments;                                                                      \
-    }                                                                                                   \
-    if (!is_pattern(path, suffix)) return settle(-EINVAL);                                              \
-    return look_up(AT_FDCWD, path, Follow::parent, make_temporary_at, [=](int, const char *real) {      \
-      return make_elsewhere(path, real, suffix, [=](char *pattern) { return NEXT(name) arguments; });   \
-    });                                                                                                 \
+#define REFUSE_TEMPORARY(name, parameters, suffix, arguments)                                         \
+  int name parameters {                                                                               \
+    if (!may_be_ours(path)) [[likely]] {                                                              \
+      char *pattern = path;                                                                           \
+      return NEXT(name) arguments;                                                                    \
+    }                                                                                                 \
+    if (!is_pattern(path, suffix)) return settle(-EINVAL);                                            \
+    return look_up(AT_FDCWD, path, Follow::parent, make_temporary_at, [=](int, const char *real) {    \
+      return make_elsewhere(path, real, suffix, [=](char *pattern) { return NEXT(name) arguments; }); \
+    });                                                                                               \
   }
 REFUSE_TEMPORARY(mkstemp, (char *path), 0, (pattern))
 REFUSE_TEMPORARY(mkstemp64, (char *path), 0, (pattern))
@@ -297,7 +298,8 @@ REFUSE_TEMPORARY(mkostemps, (char *path, int suffix, int flags), suffix, (patter
 REFUSE_TEMPORARY(mkostemps64, (char *path, int suffix, int flags), suffix, (pattern, suffix, flags))
 
 char *mkdtemp(char *path) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(mkdtemp)(path);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(mkdtemp)(path);
   const auto make = [](char *pattern) { return NEXT(mkdtemp)(pattern) == nullptr ? -1 : 0; };
   const int result = !is_pattern(path, 0)
                          ? settle(-EINVAL)
@@ -308,7 +310,8 @@ char *mkdtemp(char *path) noexcept {
 
 // These two only find a name.
 char *mktemp(char *path) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(mktemp)(path);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(mktemp)(path);
   if (!is_pattern(path, 0)) {
     errno = EINVAL;
     path[0] = '\0';

@@ -58,7 +58,8 @@ inline ssize_t read_link(int dirfd, const char *path, char *buffer, size_t size,
   const ssize_t result = route(
       dirfd, path, Follow::no, [=](const Lookup &found) { return target_of_found(found, buffer, size); }, next);
   const auto length = std::min(static_cast<ssize_t>(memfd_link.size()), result);
-  if (length <= 1 || std::memcmp(buffer, memfd_link.data(), static_cast<size_t>(length)) != 0) [[likely]] return result;
+  if (length <= 1 || std::memcmp(buffer, memfd_link.data(), static_cast<size_t>(length)) != 0) [[likely]]
+    return result;
   return name_memfd(result, dirfd, path, buffer, size);
 }
 
@@ -107,17 +108,20 @@ ssize_t __readlinkat_chk(int dirfd, const char *path, char *buffer, size_t lengt
 }
 
 char *realpath(const char *path, char *resolved) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(realpath)(path, resolved);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(realpath)(path, resolved);
   return resolve(path, resolved, [=](const char *real) { return NEXT(realpath)(real, resolved); });
 }
 
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept {
-  if (!may_be_ours(path) || size < PATH_MAX) [[likely]] return NEXT(__realpath_chk)(path, resolved, size);
+  if (!may_be_ours(path) || size < PATH_MAX) [[likely]]
+    return NEXT(__realpath_chk)(path, resolved, size);
   return resolve(path, resolved, [=](const char *real) { return NEXT(__realpath_chk)(real, resolved, size); });
 }
 
 char *canonicalize_file_name(const char *path) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(canonicalize_file_name)(path);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(canonicalize_file_name)(path);
   return resolve(path, nullptr, [](const char *real) { return NEXT(canonicalize_file_name)(real); });
 }
 

@@ -64,10 +64,10 @@ Identity identity_of(const char *path) {
 
 // Where a new root will hang: in a directory of the Tree (a missing ancestor of another root), or over a real one.
 struct Anchor {
-  std::uint64_t directory = 0;      // its number, or 0 for a real one
-  std::string path;                 // canonical
-  std::vector<std::string> missing; // names below it, the root's own last
-  Identity beneath{};               // the root's real directory, if it exists
+  std::uint64_t directory = 0;       // its number, or 0 for a real one
+  std::string path;                  // canonical
+  std::vector<std::string> missing;  // names below it, the root's own last
+  Identity beneath{};                // the root's real directory, if it exists
   int error = 0;
 };
 
@@ -129,8 +129,8 @@ void add_bind_mounts(const std::string &canonical, std::set<std::string> &found)
     char numbers[32], point[PATH_MAX];
     if (std::sscanf(line, "%*d %*d %31s %*s %4095s", numbers, point) != 2) continue;
     const std::string_view at = point;
-    const bool above = canonical.starts_with(at) && (at == "/" || canonical.size() == at.size() ||
-                                                     canonical[at.size()] == '/');
+    const bool above =
+        canonical.starts_with(at) && (at == "/" || canonical.size() == at.size() || canonical[at.size()] == '/');
     if (above && at.size() >= longest) {
       longest = at.size();
       device = numbers;

@@ -23,7 +23,7 @@ namespace diskless {
 struct Overlay {
   std::string path;  // canonical; "/" for the root directory
   Identity identity;
-  Inode top;         // never listed: only its entries are laid over the real directory
+  Inode top;  // never listed: only its entries are laid over the real directory
 };
 
 struct Root {
@@ -81,7 +81,8 @@ inline bool may_be_ours(const char *path) {
   if (kernel::is_null(path)) return false;
   const bool shadowed = shadow_count.load(std::memory_order_relaxed) != 0;
   const bool absolute = path[0] == '/';
-  if (!absolute && (shadowed || path[0] != '.')) [[likely]] return shadowed && path[0] != '\0' && is_visible();
+  if (!absolute && (shadowed || path[0] != '.')) [[likely]]
+    return shadowed && path[0] != '\0' && is_visible();
   const char *name = path + absolute;
   while (*name == '/' || (*name == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))) ++name;
   if (*name == 'd') {
@@ -90,7 +91,8 @@ inline bool may_be_ours(const char *path) {
   } else if (*name == 'p' && begins_with(name, "proc/")) {
     return may_be_descriptor(name + 5) && is_visible();
   }
-  if (!shadowed) [[likely]] return false;
+  if (!shadowed) [[likely]]
+    return false;
   return (shadowed_components.load(std::memory_order_relaxed) & component_bit(name)) != 0 && is_visible();
 }
 

@@ -45,16 +45,19 @@ inline bool is_beneath_ours(int dirfd, const char *path) {
 
 template <typename Ours, typename Next>
 inline auto route(int dirfd, const char *path, Follow follow, Ours ours, Next next) -> decltype(next(dirfd, path)) {
-  if (may_be_ours(dirfd, path)) [[unlikely]] return look_up(dirfd, path, follow, ours, next);
+  if (may_be_ours(dirfd, path)) [[unlikely]]
+    return look_up(dirfd, path, follow, ours, next);
   const auto result = next(dirfd, path);
-  if (result == -1 && is_beneath_ours(dirfd, path)) [[unlikely]] return look_up(dirfd, path, follow, ours, next);
+  if (result == -1 && is_beneath_ours(dirfd, path)) [[unlikely]]
+    return look_up(dirfd, path, follow, ours, next);
   return result;
 }
 
 // For calls without a directory descriptor: `next(const char *path)`, called by a tail call where the path is not ours.
 template <typename Ours, typename Next>
 inline auto route(const char *path, Follow follow, Ours ours, Next next) -> decltype(next(path)) {
-  if (!may_be_ours(path)) [[likely]] return next(path);
+  if (!may_be_ours(path)) [[likely]]
+    return next(path);
   return look_up(AT_FDCWD, path, follow, ours, [&](int, const char *real) { return next(real); });
 }
 

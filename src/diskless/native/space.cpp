@@ -48,10 +48,18 @@ void fill(struct statvfs *space) {
 
 static_assert(sizeof(struct statfs) == sizeof(struct statfs64) && sizeof(struct statvfs) == sizeof(struct statvfs64));
 
-struct statfs *plain(struct statfs *space) { return space; }
-struct statfs *plain(struct statfs64 *space) { return reinterpret_cast<struct statfs *>(space); }
-struct statvfs *plain(struct statvfs *space) { return space; }
-struct statvfs *plain(struct statvfs64 *space) { return reinterpret_cast<struct statvfs *>(space); }
+struct statfs *plain(struct statfs *space) {
+  return space;
+}
+struct statfs *plain(struct statfs64 *space) {
+  return reinterpret_cast<struct statfs *>(space);
+}
+struct statvfs *plain(struct statvfs *space) {
+  return space;
+}
+struct statvfs *plain(struct statvfs64 *space) {
+  return reinterpret_cast<struct statvfs *>(space);
+}
 
 template <typename Space>
 int space_of_found(const Lookup &found, Space *space) {
@@ -64,7 +72,8 @@ int space_of_found(const Lookup &found, Space *space) {
 // The kernel's answer for a memfd has no blocks, which programs take for a full disk.
 template <typename Space>
 inline int corrected(int result, int fd, Space *space) {
-  if (result != 0 || space->f_blocks != 0) [[likely]] return result;
+  if (result != 0 || space->f_blocks != 0) [[likely]]
+    return result;
   if (describe(fd).ours) fill(plain(space));
   return result;
 }
@@ -113,10 +122,8 @@ bool depends_on_path(int name) {
     case _PC_REC_MIN_XFER_SIZE:
     case _PC_REC_XFER_ALIGN:
     case _PC_ALLOC_SIZE_MIN:
-    case _PC_2_SYMLINKS:
-      return true;
-    default:
-      return false;
+    case _PC_2_SYMLINKS: return true;
+    default: return false;
   }
 }
 
@@ -146,11 +153,11 @@ void set_space(long long total, long long free) {
 
 namespace intercept {
 
-#define DEFINE_SPACE(name, Space)                                                                              \
-  int name(const char *path, Space *space) noexcept {                                                          \
-    return route(                                                                                              \
-        path, Follow::yes, [=](const Lookup &found) { return space_of_found(found, space); },                  \
-        [=](const char *real) { return NEXT(name)(real, space); });                                            \
+#define DEFINE_SPACE(name, Space)                                                             \
+  int name(const char *path, Space *space) noexcept {                                         \
+    return route(                                                                             \
+        path, Follow::yes, [=](const Lookup &found) { return space_of_found(found, space); }, \
+        [=](const char *real) { return NEXT(name)(real, space); });                           \
   }
 DEFINE_SPACE(statfs, struct statfs)
 DEFINE_SPACE(statfs64, struct statfs64)
@@ -165,7 +172,8 @@ DEFINE_SPACE_OF_DESCRIPTOR(fstatvfs, struct statvfs)
 DEFINE_SPACE_OF_DESCRIPTOR(fstatvfs64, struct statvfs64)
 
 long pathconf(const char *path, int name) noexcept {
-  if (!may_be_ours(path) || !depends_on_path(name)) [[likely]] return NEXT(pathconf)(path, name);
+  if (!may_be_ours(path) || !depends_on_path(name)) [[likely]]
+    return NEXT(pathconf)(path, name);
   const int before = errno;
   bool unlimited = false;
   const long result = look_up(
@@ -180,13 +188,12 @@ long pathconf(const char *path, int name) noexcept {
   return unlimited ? -1 : result;
 }
 
-#define DEFINE_GETXATTR(name, follow)                                                                          \
-  ssize_t name(const char *path, const char *attribute, void *value, size_t size) noexcept {                   \
-    return route(                                                                                              \
-        path, follow,                                                                                          \
-        [=](const Lookup &found) { return attribute_of_found(found, attribute, value, size); },                \
-                                                                                                            \
-        [=](const char *real) { return NEXT(name)(real, attribute, value, size); });                           \
+#define DEFINE_GETXATTR(name, follow)                                                                         \
+  ssize_t name(const char *path, const char *attribute, void *value, size_t size) noexcept {                  \
+    return route(                                                                                             \
+        path, follow, [=](const Lookup &found) { return attribute_of_found(found, attribute, value, size); }, \
+                                                                                                              \
+        [=](const char *real) { return NEXT(name)(real, attribute, value, size); });                          \
   }
 DEFINE_GETXATTR(getxattr, Follow::yes)
 DEFINE_GETXATTR(lgetxattr, Follow::no)
@@ -195,9 +202,7 @@ DEFINE_GETXATTR(lgetxattr, Follow::no)
   ssize_t name(const char *path, char *list, size_t size) noexcept {                                           \
     return route(                                                                                              \
         path, follow,                                                                                          \
-        [=](const Lookup &found) {                                                                             \
-          return ask(found, [=](int fd) { return ::flistxattr(fd, list, size); });                             \
-        },                                                                                                     \
+        [=](const Lookup &found) { return ask(found, [=](int fd) { return ::flistxattr(fd, list, size); }); }, \
         [=](const char *real) { return NEXT(name)(real, list, size); });                                       \
   }
 DEFINE_LISTXATTR(listxattr, Follow::yes)

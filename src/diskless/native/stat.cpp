@@ -16,8 +16,12 @@ namespace {
 
 static_assert(sizeof(struct stat) == sizeof(struct stat64), "one layout serves both");
 
-struct stat *as_stat(struct stat64 *status) { return reinterpret_cast<struct stat *>(status); }
-struct stat *as_stat(struct stat *status) { return status; }
+struct stat *as_stat(struct stat64 *status) {
+  return reinterpret_cast<struct stat *>(status);
+}
+struct stat *as_stat(struct stat *status) {
+  return status;
+}
 
 int status_of_found(const Lookup &found, struct stat *status) {
   if (const int error = found.error_of_existing()) return -error;
@@ -41,13 +45,15 @@ int status_of_found(const Lookup &found, struct stat *status) {
 }
 
 inline int corrected(int result, struct stat *status) {
-  if (result != 0 || status->st_dev != memory_device.load(std::memory_order_relaxed)) [[likely]] return result;
+  if (result != 0 || status->st_dev != memory_device.load(std::memory_order_relaxed)) [[likely]]
+    return result;
   return correct(result, status);
 }
 
 template <typename Status, typename Next>
 inline int stat_path(const char *path, Status *status, Follow follow, Next next) {
-  return route(path, follow, [=](const Lookup &found) { return status_of_found(found, as_stat(status)); }, next);
+  return route(
+      path, follow, [=](const Lookup &found) { return status_of_found(found, as_stat(status)); }, next);
 }
 
 template <typename Status, typename Next>
@@ -114,8 +120,8 @@ int access_found(const Lookup &found, int mode, Who who) {
 
 namespace intercept {
 
-#define DEFINE_STAT(name, Status, follow)                                                          \
-  int name(const char *path, Status *status) noexcept {                                            \
+#define DEFINE_STAT(name, Status, follow)                                                               \
+  int name(const char *path, Status *status) noexcept {                                                 \
     return stat_path(path, status, follow, [=](const char *real) { return NEXT(name)(real, status); }); \
   }
 DEFINE_STAT(stat, struct stat, Follow::yes)
@@ -131,32 +137,31 @@ DEFINE_FSTAT(fstat64, struct stat64)
 #define DEFINE_FSTATAT(name, Status)                                                               \
   int name(int dirfd, const char *path, Status *status, int flags) noexcept {                      \
     return stat_at(dirfd, path, status, flags,                                                     \
-                   [=](int at, const char *real) { return NEXT(name)(at, real, status, flags); });  \
+                   [=](int at, const char *real) { return NEXT(name)(at, real, status, flags); }); \
   }
 DEFINE_FSTATAT(fstatat, struct stat)
 DEFINE_FSTATAT(fstatat64, struct stat64)
 
 // What programs built for glibc before 2.33 call. `version` is the layout's: there has been one.
-#define DEFINE_XSTAT(name, Status, follow)                                                         \
-  int name(int version, const char *path, Status *status) noexcept {                               \
-    return stat_path(path, status, follow,                                                         \
-                     [=](const char *real) { return NEXT(name)(version, real, status); });          \
+#define DEFINE_XSTAT(name, Status, follow)                                                                       \
+  int name(int version, const char *path, Status *status) noexcept {                                             \
+    return stat_path(path, status, follow, [=](const char *real) { return NEXT(name)(version, real, status); }); \
   }
 DEFINE_XSTAT(__xstat, struct stat, Follow::yes)
 DEFINE_XSTAT(__xstat64, struct stat64, Follow::yes)
 DEFINE_XSTAT(__lxstat, struct stat, Follow::no)
 DEFINE_XSTAT(__lxstat64, struct stat64, Follow::no)
 
-#define DEFINE_FXSTAT(name, Status)                                        \
-  int name(int version, int fd, Status *status) noexcept {                 \
-    return corrected(NEXT(name)(version, fd, status), as_stat(status));    \
+#define DEFINE_FXSTAT(name, Status)                                     \
+  int name(int version, int fd, Status *status) noexcept {              \
+    return corrected(NEXT(name)(version, fd, status), as_stat(status)); \
   }
 DEFINE_FXSTAT(__fxstat, struct stat)
 DEFINE_FXSTAT(__fxstat64, struct stat64)
 
-#define DEFINE_FXSTATAT(name, Status)                                                              \
-  int name(int version, int dirfd, const char *path, Status *status, int flags) noexcept {         \
-    return stat_at(dirfd, path, status, flags,                                                     \
+#define DEFINE_FXSTATAT(name, Status)                                                                       \
+  int name(int version, int dirfd, const char *path, Status *status, int flags) noexcept {                  \
+    return stat_at(dirfd, path, status, flags,                                                              \
                    [=](int at, const char *real) { return NEXT(name)(version, at, real, status, flags); }); \
   }
 DEFINE_FXSTATAT(__fxstatat, struct stat)
@@ -198,8 +203,8 @@ int faccessat(int dirfd, const char *path, int mode, int flags) noexcept {
   return route(
       dirfd, path, follow_unless((flags & AT_SYMLINK_NOFOLLOW) != 0),
       [=](const Lookup &found) {
-        const bool unknown = (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0 ||
-                             (mode & ~(R_OK | W_OK | X_OK)) != 0;
+        const bool unknown =
+            (flags & ~(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0 || (mode & ~(R_OK | W_OK | X_OK)) != 0;
         return unknown ? -EINVAL : access_found(found, mode, who);
       },
       [=](int at, const char *real) { return NEXT(faccessat)(at, real, mode, flags); });
@@ -207,7 +212,8 @@ int faccessat(int dirfd, const char *path, int mode, int flags) noexcept {
 
 // As libc makes it of a stat of its own.
 key_t ftok(const char *path, int project) noexcept {
-  if (!may_be_ours(path)) [[likely]] return NEXT(ftok)(path, project);
+  if (!may_be_ours(path)) [[likely]]
+    return NEXT(ftok)(path, project);
   struct stat status;
   const long result = look_up(
       AT_FDCWD, path, Follow::yes, [&](const Lookup &found) -> long { return status_of_found(found, &status); },

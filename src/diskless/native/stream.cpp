@@ -76,17 +76,19 @@ template <typename Next>
 
 namespace intercept {
 
-#define DEFINE_FOPEN(name)                                                        \
-  FILE *name(const char *path, const char *mode) {                                \
-    if (!may_be_ours(path)) [[likely]] return NEXT(name)(path, mode);             \
+#define DEFINE_FOPEN(name)                                                                    \
+  FILE *name(const char *path, const char *mode) {                                            \
+    if (!may_be_ours(path)) [[likely]]                                                        \
+      return NEXT(name)(path, mode);                                                          \
     return open_stream(path, mode, [=](const char *real) { return NEXT(name)(real, mode); }); \
   }
 DEFINE_FOPEN(fopen)
 DEFINE_FOPEN(fopen64)
 
-#define DEFINE_FREOPEN(name)                                                      \
-  FILE *name(const char *path, const char *mode, FILE *stream) {                  \
-    if (!may_be_ours(path)) [[likely]] return NEXT(name)(path, mode, stream);     \
+#define DEFINE_FREOPEN(name)                                                                                    \
+  FILE *name(const char *path, const char *mode, FILE *stream) {                                                \
+    if (!may_be_ours(path)) [[likely]]                                                                          \
+      return NEXT(name)(path, mode, stream);                                                                    \
     return reopen_stream(path, mode, stream, [=](const char *real) { return NEXT(name)(real, mode, stream); }); \
   }
 DEFINE_FREOPEN(freopen)

@@ -27,6 +27,7 @@
 #define SYS_fchmodat2 452
 #endif
 
+// clang-format off
 // X(system call, what answers it): a to e are the call's arguments.
 #define DISKLESS_CALLS(X)                                                                        \
   X(close, intercept::close(a))                                                                  \
@@ -101,6 +102,7 @@
 #else
 #define DISKLESS_OLD_CALLS(X)
 #endif
+// clang-format on
 
 namespace diskless {
 
@@ -134,7 +136,8 @@ bool is_redirected(long number) {
 
 [[gnu::noinline]] long redirect(long number, Word a, Word b, Word c, Word d, Word e) {
   switch (number) {
-#define X(name, answer) case SYS_##name: return answer;
+#define X(name, answer) \
+  case SYS_##name: return answer;
     DISKLESS_CALLS(X)
     DISKLESS_OLD_CALLS(X)
 #undef X
@@ -143,9 +146,7 @@ bool is_redirected(long number) {
 }
 
 // What the hooks above call for a path that is not ours, where libc has no such function: stat is one since 2.33.
-int stat_by_number(const char *path, struct stat *status) {
-  return kernel::fstatat(AT_FDCWD, path, status, 0);
-}
+int stat_by_number(const char *path, struct stat *status) { return kernel::fstatat(AT_FDCWD, path, status, 0); }
 int lstat_by_number(const char *path, struct stat *status) {
   return kernel::fstatat(AT_FDCWD, path, status, AT_SYMLINK_NOFOLLOW);
 }

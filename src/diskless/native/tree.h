@@ -58,7 +58,7 @@ struct Inode {
   std::map<Cookie, Entry> entries;                         // directory
   std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
   std::size_t subdirectories = 0;                          // directory
-  bool implied = false;        // directory: a missing ancestor of a shadow
+  bool implied = false;                                    // directory: a missing ancestor of a shadow
   Overlay *overlay = nullptr;  // directory: not of the Tree, but what an Overlay lays over a real one
 
   bool is_directory() const { return kind == Kind::directory; }

@@ -45,6 +45,7 @@ ssize_t __readlinkat_chk(int dirfd, const char *path, char *buffer, size_t lengt
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
 }
 
+// clang-format off
 #define DISKLESS_OPEN_HOOKS(X)                                                                                   \
   X(open) X(open64) X(openat) X(openat64) X(creat) X(creat64) X(__open_2) X(__open64_2) X(__openat_2)            \
   X(__openat64_2) X(name_to_handle_at) X(fopen) X(fopen64) X(freopen) X(freopen64)
@@ -95,3 +96,4 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   DISKLESS_WALK_HOOKS(X)                                                                                         \
   DISKLESS_REFUSED_HOOKS(X)                                                                                      \
   DISKLESS_PROCESS_HOOKS(X)
+// clang-format on

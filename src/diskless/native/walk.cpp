@@ -20,14 +20,10 @@ namespace diskless {
 namespace {
 
 // Into a shadow a walk may come from any directory above.
-bool may_reach_ours(const char *path) {
-  return shadow_count.load(std::memory_order_relaxed) != 0 || may_be_ours(path);
-}
+bool may_reach_ours(const char *path) { return shadow_count.load(std::memory_order_relaxed) != 0 || may_be_ours(path); }
 
 // What shells and braces make of a text is not known before; glob itself finds "/diskless" in no listing of "/".
-bool may_become_ours(const char *text) {
-  return may_reach_ours(text) || std::strstr(text, "diskless") != nullptr;
-}
+bool may_become_ours(const char *text) { return may_reach_ours(text) || std::strstr(text, "diskless") != nullptr; }
 
 bool may_match_ours(const char *pattern, int flags) {
   return (flags & GLOB_BRACE) != 0 ? may_become_ours(pattern) : may_reach_ours(pattern);
@@ -75,13 +71,15 @@ class FileTreeWalk {
       const int simple = type == FTW_SL ? FTW_F : type == FTW_DP ? FTW_D : type == FTW_SLN ? FTW_NS : type;
       return simple_(path_.c_str(), &status, simple);
     }
-    struct FTW place{base, level};
+    struct FTW place {
+      base, level
+    };
     return visit_(path_.c_str(), &status, type, &place);
   }
 
   int visit(int base, int level, bool is_root) {
     const bool physical = (flags_ & FTW_PHYS) != 0;
-    struct stat status{};
+    struct stat status {};
     const char *path = path_.c_str();
     if ((physical ? intercept::lstat(path, &status) : intercept::stat(path, &status)) != 0) {
       const int error = errno;
@@ -184,11 +182,13 @@ bool expand_word(wordexp_t *words, std::size_t index, const glob_t &found) {
 
 namespace intercept {
 
-#define DEFINE_GLOB(name, Glob)                                                                           \
-  int name(const char *pattern, int flags, int (*error)(const char *, int), Glob *found) noexcept {       \
-    if ((flags & GLOB_ALTDIRFUNC) != 0 || !may_match_ours(pattern, flags)) return NEXT(name)(pattern, flags, error, found); \
-    return glob_with_hooks(pattern, flags, found,                                                         \
-                           [=](const char *text, int bits, Glob *into) { return NEXT(name)(text, bits, error, into); }); \
+#define DEFINE_GLOB(name, Glob)                                                                     \
+  int name(const char *pattern, int flags, int (*error)(const char *, int), Glob *found) noexcept { \
+    if ((flags & GLOB_ALTDIRFUNC) != 0 || !may_match_ours(pattern, flags))                          \
+      return NEXT(name)(pattern, flags, error, found);                                              \
+    return glob_with_hooks(pattern, flags, found, [=](const char *text, int bits, Glob *into) {     \
+      return NEXT(name)(text, bits, error, into);                                                   \
+    });                                                                                             \
   }
 DEFINE_GLOB(glob, glob_t)
 DEFINE_GLOB(glob64, glob64_t)
@@ -214,18 +214,19 @@ int wordexp(const char *text, wordexp_t *words, int flags) {
   return 0;
 }
 
-#define DEFINE_NFTW(name, Status)                                                                         \
-  int name(const char *root, int (*visit)(const char *, const Status *, int, struct FTW *), int descriptors, int flags) { \
-    if (!may_reach_ours(root)) return NEXT(name)(root, visit, descriptors, flags);                        \
-    return walk_with_hooks(root, reinterpret_cast<FileTreeWalk::Visit>(visit), nullptr, flags);           \
+#define DEFINE_NFTW(name, Status)                                                                            \
+  int name(const char *root, int (*visit)(const char *, const Status *, int, struct FTW *), int descriptors, \
+           int flags) {                                                                                      \
+    if (!may_reach_ours(root)) return NEXT(name)(root, visit, descriptors, flags);                           \
+    return walk_with_hooks(root, reinterpret_cast<FileTreeWalk::Visit>(visit), nullptr, flags);              \
   }
 DEFINE_NFTW(nftw, struct stat)
 DEFINE_NFTW(nftw64, struct stat64)
 
-#define DEFINE_FTW(name, Status)                                                                          \
-  int name(const char *root, int (*visit)(const char *, const Status *, int), int descriptors) {          \
-    if (!may_reach_ours(root)) return NEXT(name)(root, visit, descriptors);                               \
-    return walk_with_hooks(root, nullptr, reinterpret_cast<FileTreeWalk::SimpleVisit>(visit), 0);         \
+#define DEFINE_FTW(name, Status)                                                                  \
+  int name(const char *root, int (*visit)(const char *, const Status *, int), int descriptors) {  \
+    if (!may_reach_ours(root)) return NEXT(name)(root, visit, descriptors);                       \
+    return walk_with_hooks(root, nullptr, reinterpret_cast<FileTreeWalk::SimpleVisit>(visit), 0); \
   }
 DEFINE_FTW(ftw, struct stat)
 DEFINE_FTW(ftw64, struct stat64)
