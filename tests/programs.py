@@ -55,7 +55,7 @@ def run(
         env=env or environment(PYTHONPATH=str(SOURCE)),
         **more,  # type: ignore[call-overload]
     )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stderr
     return ended.stdout.splitlines()
 
 

@@ -303,6 +303,7 @@ def _forget_joinable_jobs() -> None:
         if not job._settled.is_set():
             job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
             job._claimed, job._thread, job._transfer = [], None, None
+            job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one
             job._settled.set()
             del _joinable[job.request]
 

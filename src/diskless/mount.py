@@ -127,11 +127,11 @@ def mount(
     """
     place = os.fspath(at) if at is not None else None
     # Wrong arguments are refused before anything is asked of the network.
-    chosen = choose(backing)
-    if place is not None:
-        if not isinstance(place, str):
-            raise MountPathError("at= is a str path, not bytes")
-        with LOCK:
+    if isinstance(place, bytes):
+        raise MountPathError("at= is a str path, not bytes")
+    with LOCK:
+        chosen = choose(backing)
+        if place is not None:
             chosen.check_at(place)
     job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
     try:
@@ -170,7 +170,8 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
-    chosen = choose(backing)
+    with LOCK:
+        chosen = choose(backing)
     return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
 
 
