@@ -59,6 +59,8 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
         text, runs = today.table(report), report.runs
+    if not options.check:
+        text = "\n".join([text, *([""] if verdicts else []), *map(str, verdicts)])
     heading = f"{name}: `{command}`, {_machine()}"
     print(f"\n{heading}\n\n{text}\n")
     if not options.check:

@@ -119,8 +119,6 @@ def table(report: Report) -> str:
             f"import diskless                        {report.import_s * 1000:7.1f} ms, {len(report.modules)} modules",
             f"process start to first request         {report.first_request_s * 1000:7.1f} ms",
             f"(a Python that does nothing, to its end {report.bare_python_s * 1000:6.1f} ms)",
-            "",
-            *map(str, report.verdicts),
         ]
     )
 

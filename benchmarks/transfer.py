@@ -137,7 +137,6 @@ def table(report: Report) -> str:
             if beside == "import":
                 line += f"{median(runs, contender, lambda r: r.together_s, beside):9.2f} s"
             lines.append(line)
-    lines += ["", *map(str, report.verdicts)]
     return "\n".join(lines)
 
 
