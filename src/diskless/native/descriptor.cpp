@@ -82,7 +82,7 @@ int open_directory(const Inode &directory, int flags) {
   struct rlimit limit;
   const off_t size = directory_size + static_cast<off_t>(directory.number);
   if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < static_cast<rlim_t>(size)) return -EFBIG;
-  const int fd = kernel::memfd_create("diskless-directory", 1 | 2 /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
+  const int fd = kernel::memfd_create("diskless-directory");
   if (fd < 0) return -errno;
   int error = 0;
   if (::syscall(SYS_ftruncate, fd, size) != 0 || kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) != 0) {

@@ -3,7 +3,6 @@
 
 #include "guard.h"
 
-#include <linux/memfd.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -13,13 +12,6 @@
 #include "diskless.h"
 #include "hooks.h"
 #include "kernel.h"
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010U
-#endif
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 
 namespace diskless {
 
@@ -76,11 +68,14 @@ bool is_ours(int fd) {
 
 namespace intercept {
 
-int close(int fd) {
-  if (!is_ours(fd)) return NEXT(close)(fd);
-  errno = EBADF;
-  return -1;
-}
+#define DEFINE_CLOSE(name)                   \
+  int name(int fd) {                         \
+    if (!is_ours(fd)) return NEXT(name)(fd); \
+    errno = EBADF;                           \
+    return -1;                               \
+  }
+DEFINE_CLOSE(close)
+DEFINE_CLOSE(__close)
 
 int close_range(unsigned first, unsigned last, int flags) noexcept {
   unsigned ours = next_of_ours(first);
@@ -111,11 +106,14 @@ void closefrom(int lowest) noexcept {
 
 // A program that wants exactly a number of ours gets EBUSY, which dup2(2) documents for a number in transition: Python
 // and the Tree know RAM files by their numbers, so they cannot be moved.
-int dup2(int from, int to) noexcept {
-  if (!is_ours(to)) return NEXT(dup2)(from, to);
-  errno = EBUSY;
-  return -1;
-}
+#define DEFINE_DUP2(name)                          \
+  int name(int from, int to) noexcept {            \
+    if (!is_ours(to)) return NEXT(name)(from, to); \
+    errno = EBUSY;                                 \
+    return -1;                                     \
+  }
+DEFINE_DUP2(dup2)
+DEFINE_DUP2(__dup2)
 
 int dup3(int from, int to, int flags) noexcept {
   if (!is_ours(to)) return NEXT(dup3)(from, to, flags);
@@ -133,12 +131,7 @@ extern "C" {
 
 int diskless_memfd(const char *name) {
   kernel::KeepErrno keep;
-  // vm.memfd_noexec may forbid executable ones or want the choice made; gVisor knows no MFD_EXEC.
-  int fd = -1;
-  for (const unsigned executable : {MFD_EXEC, 0u, MFD_NOEXEC_SEAL}) {
-    fd = kernel::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | executable);
-    if (fd >= 0 || (errno != EINVAL && errno != EACCES)) break;
-  }
+  const int fd = kernel::memfd_create(name);
   return fd < 0 ? -errno : move_up(fd);
 }
 

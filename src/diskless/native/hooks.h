@@ -13,7 +13,7 @@
 #endif
 
 // Close or replace descriptors by number: ours are spared (guard.cpp).
-#define DISKLESS_GUARD_HOOKS(X) X(close) X(close_range) X(closefrom) X(dup2) X(dup3)
+#define DISKLESS_GUARD_HOOKS(X) X(close) X(__close) X(close_range) X(closefrom) X(dup2) X(__dup2) X(dup3)
 // Load objects, or ask for functions by name (loads.cpp).
 #define DISKLESS_LOAD_HOOKS(X) X(dlopen) X(dlmopen) X(dlsym) X(dlvsym) X(dladdr)
 // System calls by number (syscall.cpp).

@@ -103,6 +103,8 @@ namespace intercept {
   }
 DEFINE_OPEN(open, "_ZN8diskless9intercept4openEPKciz")
 DEFINE_OPEN(open64, "_ZN8diskless9intercept6open64EPKciz")
+DEFINE_OPEN(__open, "_ZN8diskless9intercept6__openEPKciz")
+DEFINE_OPEN(__open64, "_ZN8diskless9intercept8__open64EPKciz")
 
 #define DEFINE_OPENAT(name, symbol)                                                                   \
   int name##_of_words(int dirfd, const char *path, int flags, mode_t mode) __asm__(symbol);           \

@@ -196,7 +196,7 @@ void count_shadows() {
 
 void learn_memory_device() {
   if (memory_device.load() != 0) return;
-  const int fd = kernel::memfd_create("diskless", 1 /* MFD_CLOEXEC */);
+  const int fd = kernel::memfd_create("diskless");
   struct stat status;
   if (fd >= 0 && kernel::fstat(fd, &status) == 0) memory_device.store(status.st_dev);
   if (fd >= 0) kernel::close(fd);

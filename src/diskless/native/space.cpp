@@ -161,6 +161,7 @@ namespace intercept {
   }
 DEFINE_SPACE(statfs, struct statfs)
 DEFINE_SPACE(statfs64, struct statfs64)
+DEFINE_SPACE(__statfs, struct statfs)
 DEFINE_SPACE(statvfs, struct statvfs)
 DEFINE_SPACE(statvfs64, struct statvfs64)
 

@@ -4,6 +4,12 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+// libc's own names, which its headers do not tell.
+extern "C" {
+int __close(int fd);
+int __dup2(int from, int to) noexcept;
+}
+
 // Newer than the headers of the oldest glibc that this builds on (2.34).
 extern "C" {
 int close_range(unsigned first, unsigned last, int flags) noexcept;

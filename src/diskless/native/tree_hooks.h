@@ -24,8 +24,11 @@
 // readdir_r is deprecated, and still called.
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
-// The older generation of stat and what fortified programs call: libc has them, its headers do not.
+// The older generation of stat, what fortified programs call, and libc's own names: libc has them, its headers do not.
 extern "C" {
+int __open(const char *path, int flags, ...);
+int __open64(const char *path, int flags, ...);
+int __statfs(const char *path, struct statfs *space) noexcept;
 int __xstat(int version, const char *path, struct stat *status) noexcept;
 int __xstat64(int version, const char *path, struct stat64 *status) noexcept;
 int __lxstat(int version, const char *path, struct stat *status) noexcept;
@@ -47,14 +50,14 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
 
 // clang-format off
 #define DISKLESS_OPEN_HOOKS(X)                                                                                   \
-  X(open) X(open64) X(openat) X(openat64) X(creat) X(creat64) X(__open_2) X(__open64_2) X(__openat_2)            \
+  X(open) X(open64) X(openat) X(openat64) X(creat) X(creat64) X(__open) X(__open64) X(__open_2) X(__open64_2) X(__openat_2)            \
   X(__openat64_2) X(name_to_handle_at) X(fopen) X(fopen64) X(freopen) X(freopen64)
 
 #define DISKLESS_STAT_HOOKS(X)                                                                                   \
   X(stat) X(stat64) X(lstat) X(lstat64) X(fstat) X(fstat64) X(fstatat) X(fstatat64) X(__xstat) X(__xstat64)      \
   X(__lxstat) X(__lxstat64) X(__fxstat) X(__fxstat64) X(__fxstatat) X(__fxstatat64) X(statx)                     \
   X(access) X(faccessat) X(eaccess) X(euidaccess) X(ftok)                                                        \
-  X(statfs) X(statfs64) X(fstatfs) X(fstatfs64) X(statvfs) X(statvfs64) X(fstatvfs) X(fstatvfs64) X(pathconf)    \
+  X(statfs) X(statfs64) X(fstatfs) X(fstatfs64) X(statvfs) X(statvfs64) X(fstatvfs) X(fstatvfs64) X(__statfs) X(pathconf)    \
   X(getxattr) X(lgetxattr) X(listxattr) X(llistxattr)
 
 #define DISKLESS_RESOLVE_HOOKS(X)                                                                                \
