@@ -52,6 +52,9 @@ int __xmknod(int, const char *, mode_t, dev_t *);
 int __xmknodat(int, int, const char *, mode_t, dev_t *);
 int __open_2(const char *, int);
 int __open64_2(const char *, int);
+int __open(const char *, int, ...);
+int __open64(const char *, int, ...);
+int __statfs(const char *, struct statfs *);
 int __openat_2(int, const char *, int);
 int __openat64_2(int, const char *, int);
 ssize_t __readlink_chk(const char *, char *, size_t, size_t);
@@ -247,6 +250,8 @@ static void try_opens(const char *path, const char *relative) {
 #define NAMED(function) (sprintf(name, function " %s", opens[i].name), name)
     OPEN(NAMED("open"), open(path, flags, 0644), flags);
     OPEN(NAMED("open64"), open64(path, flags, 0644), flags);
+    OPEN(NAMED("__open"), __open(path, flags, 0644), flags);
+    OPEN(NAMED("__open64"), __open64(path, flags, 0644), flags);
     OPEN(NAMED("openat"), openat(AT_FDCWD, path, flags, 0644), flags);
     OPEN(NAMED("openat dirfd"), openat(base_fd, relative, flags, 0644), flags);
     OPEN(NAMED("openat64 dirfd"), openat64(base_fd, relative, flags, 0644), flags);
@@ -376,6 +381,7 @@ static void try_space(const char *path) {
   {
     SPACE("statfs", statfs, statfs(path, &space), f_type);
     SPACE("statfs64", statfs64, statfs64(path, &space), f_type);
+    SPACE("__statfs", statfs, __statfs(path, &space), f_type);
     SPACE("statvfs", statvfs, statvfs(path, &space), f_namemax);
     SPACE("statvfs64", statvfs64, statvfs64(path, &space), f_namemax);
   }

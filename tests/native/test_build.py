@@ -42,6 +42,11 @@ def test_nothing_but_glibc_is_needed() -> None:
     assert "libc.so.6" in needed
 
 
+def test_no_function_of_python_is_called() -> None:
+    """Whoever opens a path may hold Python's lock or not, and what Python says about it may be wrong."""
+    assert not re.search(r"\bPy\w+|\b_Py\w+", output_of("objdump", "-T", LIBRARY))
+
+
 def test_only_the_c_interface_is_exported() -> None:
     names = [line.split()[-1] for line in output_of("objdump", "-T", LIBRARY).splitlines() if " .text" in line]
     declared = re.findall(r"DISKLESS_API \w[\w ]*?\**(diskless_\w+)\(", (NATIVE / "diskless.h").read_text())
