@@ -1,6 +1,6 @@
 """What an open Mount costs the calls that are not ours: instructions of user code, counted by callgrind.
 
-python -m benchmarks.interposer
+python -m benchmarks interposer
 
 The same C program (interposer.c) makes each call a hundred times, with the Interposer and without; the figure is the
 difference a call. The kernel's work is not counted. Held to the target is what programs do all day: absolute paths and
@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ def table(report: Report) -> str:
             shown = [costs.get((call, spelling)) for spelling in SPELLINGS if (call, spelling) in costs]
             figures = shown or [costs[call, ""]]
             lines.append(f"  {call:29}" + "".join(f"{figure:13.0f}" for figure in figures))
-    return "\n".join([*lines, "", *map(str, report.verdicts)])
+    return "\n".join(lines)
 
 
 def _count(program: Path, library: str, called: Path, shadow: str) -> Costs:
@@ -130,18 +129,3 @@ def _read(profile: str) -> Costs:
     if not totals:
         raise ContenderFailed("callgrind counted nothing")
     return {key: sum(each.values()) / len(each) / CALLS for key, each in totals.items()}
-
-
-def main() -> int:
-    """Print the table; 0 where the target was met."""
-    try:
-        report = benchmark(say=lambda line: print(line, file=sys.stderr, flush=True))
-    except ContenderFailed as error:
-        print(f"benchmarks.interposer: {error}", file=sys.stderr)
-        return 1
-    print(f"interposer: `python -m benchmarks.interposer`\n\n{table(report)}")
-    return 0 if all(verdict.met for verdict in report.verdicts) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
