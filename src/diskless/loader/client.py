@@ -129,6 +129,7 @@ class Job:
     ) -> None:
         progress.bytes_before = progress.done_bytes()
         numbers = [number for number in range(len(files)) if progress.missing(number)]
+        process.make_room(len(numbers))
         entries = [(files[number][0].to_message(), progress.missing(number)) for number in numbers]
         sent = 0
         for piece in pieces(entries, MAX_DESCRIPTORS):
@@ -183,6 +184,8 @@ class Job:
                 return ask(self._connected())
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 with self._lock:
+                    if self._channel is not None and not self._cancelled:
+                        process.lost(self._channel)
                     self._disconnect()
                 if self._cancelled:
                     raise Cancelled(f"the load of {self._spec.display} was cancelled") from None

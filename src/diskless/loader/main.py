@@ -32,9 +32,14 @@ def main() -> None:
         except (EOFError, OSError):
             break
         for fd in descriptors:
-            service = threading.Thread(target=Service(Channel(socket.socket(fileno=fd))).run, daemon=True)
-            service.start()
-            services.append(service)
+            serves = Service(Channel(socket.socket(fileno=fd)))
+            service = threading.Thread(target=serves.run, daemon=True)
+            try:
+                service.start()
+            except RuntimeError as error:
+                serves.refuse(error)
+            else:
+                services.append(service)
     # At once, in mid-transfer too: nobody is left to read what the other threads write.
     os._exit(0)
 

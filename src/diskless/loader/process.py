@@ -16,10 +16,13 @@ from pathlib import Path
 
 from diskless.loader.protocol import VERSION, Channel, pair
 from diskless.loader.serve import Service
+from diskless.loader.transfer import known
 from diskless.ram import native
 
 _log = logging.getLogger("diskless")
 _GREETING_S = 2.0
+# Left for the rest of the program where the descriptor limit has to be raised.
+_SPARE_DESCRIPTORS = 64
 # Isolated (-I) Python finds neither PYTHONPATH nor AWS Lambda's /var/task, so it is handed this process's sys.path,
 # behind its own: a json.py in the user's directory must not replace the standard one. No site (-S) starts faster.
 # diskless itself comes from where this process has it, whatever else the path holds.
@@ -35,7 +38,8 @@ _NOT_INHERITED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONS
 _lock = threading.RLock()
 _control: Channel | None = None
 _threads_only = False
-_channels: weakref.WeakSet[Channel] = weakref.WeakSet()
+# Every connection, and the Loader it was handed to.
+_channels: weakref.WeakKeyDictionary[Channel, Channel | None] = weakref.WeakKeyDictionary()
 # Programs that were started and not yet reaped, by the number that `native.reap` takes.
 _started: set[int] = set()
 
@@ -45,19 +49,48 @@ def connect() -> Channel:
     with _lock:
         near, far = pair()
         channel = Channel(near)
-        _channels.add(channel)
+        _channels[channel] = None
         if _hand_over(far):
+            _channels[channel] = _control
             far.close()
         else:
             there = Channel(far)
-            _channels.add(there)
-            threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
+            _channels[there] = None
+            try:
+                threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
+            except RuntimeError as error:
+                there.close()
+                channel.close()
+                raise known(error) from None
         return channel
 
 
 def in_process() -> bool:
     """Whether jobs are served by threads of this process."""
     return _threads_only
+
+
+def lost(channel: Channel) -> None:
+    """Note that the Loader behind a connection died: until all its sockets are closed it would be handed more."""
+    with _lock:
+        if _control is not None and _channels.get(channel) is _control:
+            _forget()
+
+
+def make_room(files: int) -> None:
+    """Raise the soft limit on descriptors for what a thread of this process is about to be handed."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _threads_only or soft == resource.RLIM_INFINITY:
+        return
+    try:
+        in_use = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        in_use = soft  # there is no /proc: surely enough
+    need = in_use + files + _SPARE_DESCRIPTORS
+    if need > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else min(need, hard), hard))
 
 
 def _hand_over(far: socket.socket) -> bool:

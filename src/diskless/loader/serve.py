@@ -68,6 +68,11 @@ class Service:
             self._close_files()
             self._channel.close()
 
+    def refuse(self, error: BaseException) -> None:
+        """Answer with an error and end the connection, where nothing can be served."""
+        self._send_error(error)
+        self._channel.close()
+
     def _let_go(self) -> None:
         """Free the bytes of a transfer that has failed, though a read that stalls may keep it for a while.
 

@@ -23,6 +23,9 @@ RETRIES = 200
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 REPORT_INTERVAL_S = 0.1
 
+# How Python and obstore's runtime say it; once that could not start, it says the last to whoever comes next.
+_NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonError")
+
 # Called with the bytes written so far, the parts completed since the last call, and how many retries there were;
 # returns False when it could not deliver them now: they come again with the next call.
 Report = Callable[[int, Sequence[Part], int], bool]
@@ -173,4 +176,9 @@ def known(error: BaseException) -> DisklessError:
     """Return an error of ours for anything that went wrong."""
     if isinstance(error, DisklessError):
         return error
+    if any(words in str(error) for words in _NO_THREAD):
+        return TransferError(
+            "no thread can be started for the transfer: this user has as many processes and threads as it may "
+            "(RLIMIT_NPROC). Raise the limit (`ulimit -u`)"
+        )
     return TransferError(f"the transfer failed unexpectedly: {type(error).__name__}: {error}")
