@@ -34,6 +34,7 @@ class Service:
         self._files_lock = threading.Lock()
         self._files: list[tuple[Object, int]] = []
         self._missing: list[Part] = []
+        self._incomplete = False  # not all files arrived: nothing is fetched
         self._credentials: Credentials | None = None
         self._credentials_there = threading.Event()
 
@@ -51,6 +52,8 @@ class Service:
                 try:
                     message, descriptors = self._channel.receive()
                 except DescriptorLimit as error:
+                    # Not the end yet: the other side is still sending, and reads the error after that.
+                    self._incomplete = True
                     self._send_error(error)
                     continue
                 except (EOFError, OSError):
@@ -119,6 +122,8 @@ class Service:
 
     def _fetch(self, message: Message, descriptors: list[int]) -> None:
         assert self._source is not None
+        if self._incomplete:
+            return
         transfer = Transfer(self._source, self._files, self._missing, self._report, self._end)
         transfer.start()
         self._transfer = transfer
