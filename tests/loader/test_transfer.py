@@ -211,6 +211,15 @@ def test_an_object_that_is_replaced_meanwhile_is_named(either_way) -> None:
         fetch(server)
 
 
+def test_a_server_that_ignores_if_match_mixes_no_versions(either_way) -> None:
+    """The new object has the same size, so that only its ETag tells."""
+    with (
+        _replaced_after(2, ignores_if_match=True) as server,
+        pytest.raises(ObjectChanged, match=r"s3://faulty/a/big was replaced"),
+    ):
+        fetch(server)
+
+
 def test_an_object_that_is_deleted_meanwhile_is_named(either_way) -> None:
     def plan(get: Get) -> None:
         if get.number == 2:

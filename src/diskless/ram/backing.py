@@ -13,6 +13,7 @@ from diskless.ram.budget import Limit
 from diskless.ram.file import RamFile
 
 _log = logging.getLogger("diskless")
+# The Backings in use, by name. Guarded by LOCK, which callers of `choose` hold.
 _chosen: dict[str, Backing] = {}
 
 

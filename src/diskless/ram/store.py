@@ -114,6 +114,7 @@ class Store:
     def abandon(self) -> None:
         """In a forked child: drop what only the parent's threads would have completed."""
         for file in [file for file in self._files if not file.settled.is_set()]:
+            file.settled = threading.Event()  # a thread of the parent may have held its lock
             self.settle(file, complete=False)
             self._files.remove(file)
             self.backing.discard(file)

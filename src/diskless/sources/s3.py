@@ -85,6 +85,10 @@ class S3Source:
                     f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was "
                     f"listed, or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
                 )
+            # Some servers of other makes ignore If-Match.
+            found = answer.meta["e_tag"]
+            if entry.etag and found and found.strip('"') != entry.etag.strip('"'):
+                raise ObjectChanged(f"{self._named(entry)} was replaced while it was read (at byte {start})")
             yield from answer.stream(min_chunk_size=CHUNK_BYTES)
         except DisklessError:
             raise
