@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from diskless import sources
 from diskless.errors import MountPathError
 from diskless.job import Job, Request, Stats, patterns
 from diskless.progress import Progress, display
@@ -196,6 +195,8 @@ def _job(
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
     budget_bytes = parse_size(budget)
     show = display(progress, url if isinstance(url, str) else "")
+    from diskless import sources
+
     spec = sources.resolve(url, session=session, storage_options=storage_options)
     request = Request(
         spec.display,

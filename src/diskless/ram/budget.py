@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from diskless.errors import BudgetExceeded, InvalidOption
 
@@ -102,38 +101,33 @@ def filesystem_type(path: str) -> str | None:
 
 
 def _mounts() -> list[list[str]]:
+    return [line.split() for line in _lines("/proc/self/mountinfo")]
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a file of the kernel's; none where it cannot be read."""
     try:
-        return [line.split() for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()]
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
     except OSError:
         return []
 
 
-def _fields(path: str | Path) -> dict[str, int]:
-    """Read a file of ``name value`` lines; unreadable files give nothing."""
-    try:
-        lines = Path(path).read_text("ascii", "replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.replace(":", " ").split() for line in lines)
+def _fields(path: str) -> dict[str, int]:
+    """Read a file of ``name value`` lines."""
+    pairs = (line.replace(":", " ").split() for line in _lines(path))
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
 
 
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text("ascii").strip()
-    except OSError:
-        return None
+def _number(path: str) -> int | None:
+    text = "".join(_lines(path)).strip()
     return int(text) if text.isdigit() else None
 
 
-def _control_groups() -> list[tuple[Path, int]]:
+def _control_groups() -> list[tuple[str, int]]:
     """Return the memory control group of this process and its ancestors as (directory, version)."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return []
-    groups: list[tuple[Path, int]] = []
-    for line in lines:
+    groups: list[tuple[str, int]] = []
+    for line in _lines("/proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         version = 2 if not controllers else 1
         if version == 1 and "memory" not in controllers.split(","):
@@ -146,25 +140,24 @@ def _control_groups() -> list[tuple[Path, int]]:
     return groups
 
 
-def _ancestors(shown: str, mounted_at: str, path: str) -> list[Path]:
+def _ancestors(shown: str, mounted_at: str, path: str) -> list[str]:
     """Return the directories from a group's own up to the root of its mount.
 
     A container sees the hierarchy from its own group on: `shown` is what the mount shows of it, and a path that lies
     outside is the mount's root itself.
     """
-    root = Path(mounted_at)
     relative = os.path.relpath(path, shown)
-    directory = root if relative.startswith("..") else root / relative
-    if not directory.is_dir():
-        directory = root
-    return [directory, *(parent for parent in directory.parents if parent == root or root in parent.parents)]
+    below = [] if relative.startswith("..") or relative == "." else relative.split("/")
+    if not os.path.isdir(os.path.join(mounted_at, *below)):
+        below = []
+    return [os.path.join(mounted_at, *below[:depth]) for depth in range(len(below), -1, -1)]
 
 
-def _group_limit(directory: Path, version: int) -> list[Limit]:
+def _group_limit(directory: str, version: int) -> list[Limit]:
     names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    total, used = (_number(directory / name) for name in names)
+    total, used = (_number(os.path.join(directory, name)) for name in names)
     if total is None or used is None or total >= _UNLIMITED:
         return []
-    statistics = _fields(directory / "memory.stat")
+    statistics = _fields(os.path.join(directory, "memory.stat"))
     reclaimable = statistics.get("total_inactive_file", statistics.get("inactive_file", 0))
     return [Limit(total - used + reclaimable, total, f"the control group's {names[0]}")]

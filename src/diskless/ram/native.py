@@ -7,9 +7,8 @@ import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-_LIBRARY = Path(__file__).resolve().parent.parent / "libdiskless.so"
+_LIBRARY = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "libdiskless.so")
 
 _INT, _LONG, _LONGLONG, _UINT, _STR = ctypes.c_int, ctypes.c_long, ctypes.c_longlong, ctypes.c_uint, ctypes.c_char_p
 _STRINGS = ctypes.POINTER(ctypes.c_char_p)
@@ -35,7 +34,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(_LIBRARY))
+    library = ctypes.CDLL(_LIBRARY)
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, "diskless_" + name)
         function.restype, function.argtypes = result, arguments
@@ -54,7 +53,7 @@ def unavailable() -> str | None:
     """Say in words what this system lacks for the Tree, or None where it works."""
     if sys.platform != "linux":
         return f"the Tree needs Linux with glibc, and this is {sys.platform}"
-    if not _LIBRARY.exists():
+    if not os.path.exists(_LIBRARY):
         return f"the native library was not built for this system ({_LIBRARY} is missing; it needs glibc)"
     if not os.path.exists("/proc/self/fd"):
         return "/proc is not mounted, and RAM files are reopened through /proc/self/fd"

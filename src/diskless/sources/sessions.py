@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,6 +61,8 @@ def from_boto3_profile(spec: SourceSpec, profile: Profile) -> SourceSpec:
     if found is None:
         raise CredentialsError(f"boto3 found no credentials in {where}")
     # Not the identity of `found`, which is another in each call: a mount is to join its prefetch.
+    import hashlib  # brings all of OpenSSL along
+
     settings = hashlib.sha256(repr(sorted(profile.settings.items())).encode()).hexdigest()
     return _refreshing(spec, found, f"profile {profile.name} {settings}")
 

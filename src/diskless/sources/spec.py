@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -90,6 +89,8 @@ class SourceSpec:
     def identity(self) -> str:
         """Equal for two specs that read the same store as the same caller: only these may share bytes."""
         caller = self.principal or (self.credentials and f"{self.credentials.key}\0{self.credentials.secret}") or ""
+        import hashlib  # brings all of OpenSSL along
+
         digest = hashlib.sha256(caller.encode()).hexdigest()[:16]
         kind = "anonymous" if self.anonymous else digest
         return f"{self.url.scheme} {self.endpoint or self.region or ''} {self.url.bucket} {kind}"
