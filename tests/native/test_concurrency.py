@@ -119,6 +119,7 @@ def test_a_child_keeps_its_names_when_the_parent_takes_them_away() -> None:
     assert run_with_tree(script) == ""
 
 
+@pytest.mark.timeout(300)  # seconds on an idle machine; its timers starve on a busy one
 def test_threads_signals_and_forks_in_c(tmp_path: Path) -> None:
     """A signal handler opens files while its thread is in a look-up, and while the names are being changed."""
     done = subprocess.run(
