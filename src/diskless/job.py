@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -12,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound
+from diskless.forks import LOCK, at_fork
 from diskless.progress import Display
-from diskless.ram import LOCK, FileKey, RamFile, Store
+from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted
 
 if TYPE_CHECKING:
@@ -308,4 +308,4 @@ def _forget_joinable_jobs() -> None:
             del _joinable[job.request]
 
 
-os.register_at_fork(after_in_child=_forget_joinable_jobs)
+at_fork(_forget_joinable_jobs)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from diskless.errors import MountPathError
+from diskless.forks import LOCK
 from diskless.job import Job, Request, Stats, patterns
 from diskless.progress import Progress, display
-from diskless.ram import LOCK, Backing, choose, parse_size, store_of
+from diskless.ram import Backing, choose, parse_size, store_of
 
 # The Mounts that are open. Guarded by LOCK.
 _open: list[Mount] = []
@@ -195,6 +196,7 @@ def _job(
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
     budget_bytes = parse_size(budget)
     show = display(progress, url if isinstance(url, str) else "")
+    _import_late()
     from diskless import sources
 
     spec = sources.resolve(url, session=session, storage_options=storage_options)
@@ -214,6 +216,19 @@ def _job(
     if new:
         job.start()
     return job
+
+
+def _import_late() -> None:
+    """Import what only a load needs. Under LOCK, so that no fork falls into it.
+
+    A child forked while another thread is in the midst of an import would wait for that thread, which it does not have.
+    """
+    with LOCK:
+        import configparser  # noqa: F401
+        import hashlib  # noqa: F401
+        import shlex  # noqa: F401
+
+        from diskless import loader, sources  # noqa: F401
 
 
 def _place(request: Request) -> str:

@@ -14,6 +14,7 @@ import threading
 import weakref
 from pathlib import Path
 
+from diskless.forks import at_fork
 from diskless.loader.protocol import VERSION, Channel, pair
 from diskless.loader.serve import Service
 from diskless.loader.transfer import known
@@ -169,17 +170,12 @@ def _reap() -> None:
             _started.discard(started)
 
 
-def _after_fork_in_child() -> None:
+def _close_in_child() -> None:
     """A child has copies of the parent's sockets: closed here, or the Loader would not see the parent end."""
-    global _control
-    try:
-        _forget()
-        _started.clear()
-        for channel in list(_channels):
-            channel.close()
-    finally:
-        _lock.release()
+    _forget()
+    _started.clear()
+    for channel in list(_channels):
+        channel.close()
 
 
-# Registered after the lock of the RAM files, and so taken before it, as nowhere else are both held.
-os.register_at_fork(before=lambda: _lock.acquire(), after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+at_fork(_close_in_child, _lock)

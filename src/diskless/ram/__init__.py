@@ -3,6 +3,6 @@
 from diskless.ram.backing import Backing, choose
 from diskless.ram.budget import format_size, parse_size
 from diskless.ram.file import FileKey, RamFile
-from diskless.ram.store import LOCK, Store, store_of
+from diskless.ram.store import Store, store_of
 
-__all__ = ["LOCK", "Backing", "FileKey", "RamFile", "Store", "choose", "format_size", "parse_size", "store_of"]
+__all__ = ["Backing", "FileKey", "RamFile", "Store", "choose", "format_size", "parse_size", "store_of"]

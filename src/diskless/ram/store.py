@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diskless.errors import DescriptorLimit
+from diskless.forks import LOCK, at_fork
 from diskless.ram import budget
 from diskless.ram.backing import Backing
 from diskless.ram.file import FileKey, RamFile
 
-# Guards every Store, Backing, job and Mount of this process. Re-entrant, held for bookkeeping only and never while
-# bytes move. It is taken around fork, so that a child finds the books in order.
-LOCK = threading.RLock()
 # Descriptors left for the rest of the program when the limit is near.
 _SPARE_DESCRIPTORS = 64
 
@@ -153,12 +151,9 @@ def _check_descriptors(files: int, backing: Backing) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (need, hard))
 
 
-def _after_fork_in_child() -> None:
-    try:
-        for store in _stores:
-            store.abandon()
-    finally:
-        LOCK.release()
+def _abandon() -> None:
+    for store in _stores:
+        store.abandon()
 
 
-os.register_at_fork(before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=_after_fork_in_child)
+at_fork(_abandon)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from diskless.errors import CredentialsError, InvalidOption
 from diskless.sources.environment import captured
@@ -130,8 +131,6 @@ def _endpoint(endpoint: str | None, options: Mapping[str, Any]) -> str | None:
     """Check an endpoint. What is wrong with one is said without showing it: it may hold keys."""
     if endpoint is None:
         return None
-    from urllib.parse import urlsplit
-
     try:
         parts = urlsplit(endpoint)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -151,6 +150,4 @@ def _path_style(url: URL, endpoint: str | None, style: str | None) -> bool:
         return True
     if endpoint is None:
         return False
-    from urllib.parse import urlsplit
-
     return style != "virtual" or bool(_IP.fullmatch(urlsplit(endpoint).hostname or ""))
