@@ -45,6 +45,8 @@ WRITES = "write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,splice
 # What a descriptor may be that is written to: RAM files, pipes, sockets, and kernel objects that are no files.
 HARMLESS = re.compile(r"<(/memfd:|pipe:|socket:|TCP|UDP|UNIX|NETLINK|anon_inode:|/dev/null|/proc/|/sys/kernel/mm)")
 
+HIDDEN = sys.prefix.startswith(("/tmp/", "/run/", "/dev/shm/"))
+
 
 def _sandbox(*command: str) -> list[str]:
     environment = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
@@ -64,6 +66,7 @@ def _sandbox(*command: str) -> list[str]:
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)")
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.skipif(HIDDEN, reason="the Python that runs this lies in a directory that the sandbox hides")
 def test_a_model_is_loaded_where_nothing_can_be_written(s3_env, models_url, models_on_disk, tmp_path):
     trace = tmp_path / "trace"
     # Not below /tmp, which the sandbox hides.

@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -44,6 +44,7 @@ class Get:
     end: int
     access_key: str
     sent: int = 0
+    settled: threading.Event = field(default_factory=threading.Event)  # nothing more is sent
 
 
 # Called for each GET of an object, before it is answered; it may also change the server's objects.
@@ -114,7 +115,9 @@ class FaultServer:
 
     def sent_bytes(self, key: str) -> int:
         """All bytes of this object that were sent, those that were sent twice counted twice."""
-        return sum(get.sent for get in self.gets if get.key == key)
+        gets = [get for get in self.gets if get.key == key]
+        assert all(get.settled.wait(20) for get in gets), "an answer does not end"
+        return sum(get.sent for get in gets)
 
     def etag(self, key: str) -> str:
         return _etag(self.objects[key])
@@ -192,6 +195,13 @@ class _Handler(BaseHTTPRequestHandler):
         with faults.lock:
             get = Get(len(faults.gets), key, int(asked[1]), int(asked[2]) + 1, signer[1] if signer else "")
             faults.gets.append(get)
+        try:
+            self._answer_get(get)
+        finally:
+            get.settled.set()
+
+    def _answer_get(self, get: Get) -> None:
+        faults, key = self.server.faults, get.key
         fault = faults.plan(get) or Fault()
         data = faults.objects.get(key)
         if fault.status is not None:
@@ -216,6 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             count = self.connection.send(body[position : min(end, position + (64 << 10))])
             position += count
             get.sent += count
+        get.settled.set()
         if fault.hang_after is not None:
             self.server.faults.hanging.set()
             self.server.faults.stopped.wait()
