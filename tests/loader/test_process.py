@@ -146,7 +146,7 @@ def test_idle_it_goes(server) -> None:
     script = """
         import os
         from diskless.loader import main
-        from diskless.loader.protocol import Channel, pair
+        from diskless.loader.protocol import SocketChannel, pair
         main._IDLE_S = 0.05
         os.open(os.devnull, os.O_RDONLY)  # so that neither end is 3
         near, far = pair()
@@ -156,7 +156,7 @@ def test_idle_it_goes(server) -> None:
             main.main()
         far.close()
         os.close(3)
-        channel = Channel(near)
+        channel = SocketChannel(near)
         print(channel.receive()[0]["op"])
         try:
             channel.receive()

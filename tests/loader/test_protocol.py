@@ -14,13 +14,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diskless.loader.protocol import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, Channel, pair, pieces
+from diskless.loader.protocol import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, SocketChannel, pair, pieces, queues
+
+
+def _sockets():
+    near, far = pair()
+    return SocketChannel(near), SocketChannel(far)
+
+
+@pytest.fixture(params=[_sockets, queues], ids=["processes", "threads"])
+def ends(request):
+    channels = request.param()
+    yield channels
+    for channel in channels:
+        channel.close()
 
 
 @pytest.fixture
-def ends():
-    near, far = pair()
-    channels = Channel(near), Channel(far)
+def sockets():
+    channels = _sockets()
     yield channels
     for channel in channels:
         channel.close()
@@ -52,8 +64,8 @@ def test_253_descriptors_go_in_one_message_and_arrive_close_on_exec(ends) -> Non
         _close([*received, reading, writing])
 
 
-def test_one_descriptor_or_one_byte_too_many_is_refused(ends) -> None:
-    near, _ = ends
+def test_one_descriptor_or_one_byte_too_many_is_refused(sockets) -> None:
+    near, _ = sockets
     with pytest.raises(ValueError, match="254 descriptors"):
         near.send({"op": "files"}, [0] * (MAX_DESCRIPTORS + 1))
     room = MAX_MESSAGE_BYTES - len(json.dumps({"t": ""}, separators=(",", ":")))
@@ -62,9 +74,9 @@ def test_one_descriptor_or_one_byte_too_many_is_refused(ends) -> None:
         near.send({"t": "x" * (room + 1)})
 
 
-def test_the_largest_message_fits_the_socket_with_the_default_buffer(ends) -> None:
+def test_the_largest_message_fits_the_socket_with_the_default_buffer(sockets) -> None:
     """A SEQPACKET message larger than the buffer would never be sent (EMSGSIZE)."""
-    near, far = ends
+    near, far = sockets
     message = {"t": "x" * (MAX_MESSAGE_BYTES - 10)}
     near.send(message)
     assert far.receive() == (message, [])
@@ -91,8 +103,8 @@ def test_the_end_of_one_side_is_seen_by_the_other(ends, how: str) -> None:
     assert not near.offer({"op": "x"})
 
 
-def test_an_end_wakes_who_waits_though_another_process_holds_a_copy_of_the_socket(ends) -> None:
-    near, far = ends
+def test_an_end_wakes_who_waits_though_another_process_holds_a_copy_of_the_socket(sockets) -> None:
+    near, far = sockets
     copy = socket.socket(fileno=os.dup(far.fileno()))
     raised: list[type] = []
 
@@ -121,6 +133,29 @@ def test_descriptors_of_a_message_that_is_never_received_are_closed(ends) -> Non
     os.close(reading)
 
 
+def test_descriptors_that_are_sent_to_a_thread_that_has_left_are_closed() -> None:
+    near, far = queues()
+    reading, writing = os.pipe()
+    put = near._outbox.put
+
+    class Late:
+        """Puts a message when the other side has just looked for the last time."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(far._inbox, name)
+
+        def put(self, item: object) -> None:
+            if item is not None:
+                far.close()
+            put(item)
+
+    near._outbox = Late()
+    near.send({"op": "files"}, [writing])
+    os.close(writing)
+    assert os.read(reading, 1) == b""
+    os.close(reading)
+
+
 def _python(script: str, *wrapper: str) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [*wrapper, sys.executable, "-c", textwrap.dedent(script)]
@@ -129,21 +164,26 @@ def _python(script: str, *wrapper: str) -> str:
     return ended.stdout.strip()
 
 
-def test_descriptors_that_do_not_fit_the_receiver_are_an_error_and_none_is_leaked() -> None:
-    out = _python("""
+@pytest.mark.parametrize("connect", ["map(SocketChannel, pair())", "queues()"])
+def test_descriptors_that_do_not_fit_the_receiver_are_an_error_and_none_is_leaked(connect: str) -> None:
+    out = _python(f"""
         import os, resource
         from diskless.errors import DescriptorLimit
-        from diskless.loader.protocol import Channel, pair
-        near, far = map(Channel, pair())
+        from diskless.loader.protocol import SocketChannel, pair, queues
+        near, far = {connect}
         null = os.open(os.devnull, os.O_RDONLY)
-        near.send({"op": "files"}, [null] * 40)
         used = len(os.listdir("/proc/self/fd"))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        def limit(more):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (used + more, used + 40))
+        if "queues" in {connect!r}:
+            limit(20)
+        near.send({{"op": "files"}}, [null] * 40)
+        limit(20)
         try:
             far.receive()
         except DescriptorLimit as error:
             print("RLIMIT_NOFILE" in str(error), len(os.listdir("/proc/self/fd")) == used)
-        near.send({"op": "next"})
+        near.send({{"op": "next"}})
         print(far.receive())
     """)
     assert out.splitlines() == ["True True", "({'op': 'next'}, [])"]
@@ -156,9 +196,9 @@ def test_a_sender_waits_while_too_many_descriptors_are_under_way() -> None:
     out = _python(
         """
         import os, resource, threading
-        from diskless.loader.protocol import Channel, pair
+        from diskless.loader.protocol import SocketChannel, pair
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
-        near, far = map(Channel, pair())
+        near, far = map(SocketChannel, pair())
         null = os.open(os.devnull, os.O_RDONLY)
         for _ in range(3):     # the third makes them more than the limit; one more is refused by the kernel
             near.send({"op": "files"}, [null] * 80)

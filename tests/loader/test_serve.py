@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from diskless import sources
-from diskless.loader.protocol import Channel, pair
+from diskless.loader.protocol import Channel, queues
 from diskless.loader.serve import Service
 from diskless.sources import Object
 from tests.loader.fault_server import Fault, FaultServer
@@ -25,7 +25,7 @@ DATA = os.urandom(MIB)
 @contextmanager
 def served(server: FaultServer) -> Iterator[Channel]:
     """A connection to a Service in a thread, with the server's bucket opened."""
-    near, far = map(Channel, pair())
+    near, far = queues()
     service = threading.Thread(target=Service(far).run)
     service.start()
     try:

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 
-from diskless.loader.protocol import VERSION, Channel
+from diskless.loader.protocol import VERSION, SocketChannel
 from diskless.loader.serve import Service
 
 # Descriptors as `process.launch` hands them over.
@@ -18,7 +18,7 @@ _IDLE_S = 5.0
 def main() -> None:
     """Serve until the user's process is gone or has had nothing to load for a while."""
     _raise_descriptor_limit()
-    control = Channel(socket.socket(fileno=CONTROL_FD))
+    control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
     services: list[threading.Thread] = []
     while True:
@@ -32,7 +32,7 @@ def main() -> None:
         except (EOFError, OSError):
             break
         for fd in descriptors:
-            serves = Service(Channel(socket.socket(fileno=fd)))
+            serves = Service(SocketChannel(socket.socket(fileno=fd)))
             service = threading.Thread(target=serves.run, daemon=True)
             try:
                 service.start()

@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 
 from diskless.forks import at_fork
-from diskless.loader.protocol import VERSION, Channel, pair
+from diskless.loader.protocol import VERSION, Channel, SocketChannel, pair, queues
 from diskless.loader.serve import Service
 from diskless.loader.transfer import known
 from diskless.ram import native
@@ -37,10 +37,10 @@ _NOT_INHERITED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONS
 # Guards everything below. Held around fork, so that no child gets a copy of a socket that nobody has noted yet: the
 # Loader would not see the parent end. Re-entrant, since a signal handler may fork.
 _lock = threading.RLock()
-_control: Channel | None = None
+_control: SocketChannel | None = None
 _threads_only = False
 # Every connection, and the Loader it was handed to.
-_channels: weakref.WeakKeyDictionary[Channel, Channel | None] = weakref.WeakKeyDictionary()
+_channels: weakref.WeakKeyDictionary[Channel, SocketChannel | None] = weakref.WeakKeyDictionary()
 # Programs that were started and not yet reaped, by the number that `native.reap` takes.
 _started: set[int] = set()
 
@@ -48,22 +48,7 @@ _started: set[int] = set()
 def connect() -> Channel:
     """Return a connection for one job: to the Loader process, or to a thread here where there can be no process."""
     with _lock:
-        near, far = pair()
-        channel = Channel(near)
-        _channels[channel] = None
-        if _hand_over(far):
-            _channels[channel] = _control
-            far.close()
-        else:
-            there = Channel(far)
-            _channels[there] = None
-            try:
-                threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
-            except RuntimeError as error:
-                there.close()
-                channel.close()
-                raise known(error) from None
-        return channel
+        return _to_process() or _to_thread()
 
 
 def in_process() -> bool:
@@ -94,29 +79,48 @@ def make_room(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (need if hard == resource.RLIM_INFINITY else min(need, hard), hard))
 
 
-def _hand_over(far: socket.socket) -> bool:
-    """Give a connection's far end to the Loader, started when there is none; False where none can be."""
+def _to_process() -> Channel | None:
+    """Return a connection to the Loader, started when there is none; None where none can be."""
     for _ in range(2):
         control = _control or _launch()
         if control is None:
-            return False
-        try:
-            control.send({"op": "job"}, [far.fileno()])
-            return True
-        except OSError:  # it ended meanwhile
-            _forget()
-    return False
+            return None
+        near, far = pair()
+        channel = SocketChannel(near)
+        _channels[channel] = control
+        with far:
+            try:
+                control.send({"op": "job"}, [far.fileno()])
+                return channel
+            except OSError:  # it ended meanwhile
+                channel.close()
+                _forget()
+    return None
 
 
-def _launch() -> Channel | None:
+def _to_thread() -> Channel:
+    here, there = queues()
+    _channels[here] = _channels[there] = None
+    try:
+        threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
+    except RuntimeError as error:
+        here.close()
+        there.close()
+        raise known(error) from None
+    return here
+
+
+def _launch() -> SocketChannel | None:
     global _control, _threads_only
     if _threads_only:
         return None
     _reap()
-    near, far = pair()
-    control, started = Channel(near), 0
+    started, control = 0, None
     try:
-        started = _start(far)
+        near, far = pair()
+        control = SocketChannel(near)
+        with far:
+            started = _start(far)
         _started.add(started)
         greets = select.poll()
         greets.register(near, select.POLLIN)
@@ -126,14 +130,13 @@ def _launch() -> Channel | None:
         if greeting.get("version") != VERSION:
             raise OSError("another version of diskless answered")
     except (OSError, EOFError, ValueError) as error:
-        control.close()
+        if control is not None:
+            control.close()
         if started:
             _kill(started)
         _threads_only = True
         _log.info("no Loader process (%s): transfers run in threads of this process", error or "it ended at once")
         return None
-    finally:
-        far.close()
     _control = control
     return control
 
