@@ -46,7 +46,7 @@ def make_models(directory: Path) -> None:
     small = {name: tensor for name, tensor in state.items() if "layer.0" in name}
     formats = directory / "formats"
     formats.mkdir()
-    (formats / "state.pkl").write_bytes(pickle.dumps({name: tensor.numpy() for name, tensor in small.items()}))
+    (formats / "state.pkl").write_bytes(pickle.dumps(small))
     numpy.save(formats / "array.npy", numpy.arange(100_000, dtype=numpy.float32).reshape(100, 1000))
     with sqlite3.connect(formats / "table.sqlite") as database:
         database.execute("create table words (id integer primary key, word text)")
