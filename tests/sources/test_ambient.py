@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import boto3
 import pytest
 
+import diskless
 from diskless.errors import CredentialsError, SourceUnavailable
 from diskless.sources import Credentials, ambient, resolve
 from diskless.sources.ambient import ambient_credentials
 from tests.servers import free_port
-from tests.sources.stub_server import Answer, Asked, StubServer
+from tests.sources.stub_server import Answer, Asked, StubServer, s3_object
 
 # boto3 renews what ends soon, so these end late.
 EXPIRES = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=5)
@@ -289,3 +294,54 @@ def test_web_identity_comes_before_the_container_and_that_before_the_instance(we
         web_env.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
         _found()
         assert [len(server.asked) for server in (sts, container, instance)] == [1, 1, 0]
+
+
+# Modules that leave a mark when they are imported, in whichever process.
+MARKED = "open(__file__ + '.imported', 'w').close()\n"
+LOAD = """
+import diskless
+from diskless.loader import process
+with diskless.mount("s3://models/config.json", progress=False) as path:
+    print(open(path).read(), "by threads" if process.in_process() else "by a process")
+"""
+
+
+def _imported_by_a_load(directory: Path) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    """Load in a fresh process with the present environment; return what it or the Loader imported of boto3's."""
+    for name in ("boto3", "botocore"):
+        (directory / f"{name}.py").write_text(MARKED)
+    path = os.pathsep.join([str(directory), str(Path(diskless.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=60
+    )
+    return sorted(mark.name.partition(".")[0] for mark in directory.glob("*.imported")), done
+
+
+PLACES = {
+    "environment": (
+        _instance,
+        {"AWS_ACCESS_KEY_ID": GIVEN["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": GIVEN["SecretAccessKey"]},
+    ),
+    "web identity": (_sts, {"AWS_ENDPOINT_URL_STS": "URL", "AWS_WEB_IDENTITY_TOKEN_FILE": __file__}),
+    "container": (_gives(), {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "URL/role"}),
+    "instance": (_instance, {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "URL", "AWS_EC2_METADATA_DISABLED": "false"}),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_load_with_credentials_of_the_place_imports_no_boto3_in_either_process(no_env, tmp_path, place):
+    answer, variables = PLACES[place]
+    with StubServer(s3_object("config.json", b"{}")) as s3, StubServer(answer) as asked:
+        for name, value in {**variables, "AWS_ENDPOINT_URL_S3": s3.url, "AWS_ROLE_ARN": ROLE}.items():
+            no_env.setenv(name, value.replace("URL", asked.url, 1))
+        imported, done = _imported_by_a_load(tmp_path)
+    assert (done.stdout, imported) == ("{} by a process\n", []), done.stderr
+    assert bool(asked.asked) == (place != "environment")
+    signed_by = [each.headers["authorization"].partition("Credential=")[2].partition("/")[0] for each in s3.asked]
+    assert set(signed_by) == {GIVEN["AccessKeyId"]}
+
+
+def test_an_import_of_boto3_would_be_seen(no_env, tmp_path):
+    (tmp_path / "config").write_text("[default]\ncredential_process = cat /no/such/file\n")
+    imported, done = _imported_by_a_load(tmp_path)
+    assert imported == ["boto3"] and "CredentialsError" in done.stderr

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import aiobotocore.session
@@ -15,6 +19,7 @@ from botocore.config import Config
 
 from diskless.errors import CredentialsError, DisklessError, InvalidOption, MissingDependency
 from diskless.sources import Credentials, resolve
+from tests.sources.stub_server import Answer, StubServer
 
 KEYS = {"aws_access_key_id": "AKIDSESSION", "aws_secret_access_key": "session-secret", "aws_session_token": "token"}
 OURS = Credentials("AKIDSESSION", "session-secret", "token")
@@ -181,6 +186,45 @@ def test_two_sessions_that_renew_are_two_callers(role):
     identity = resolve("s3://models", session=session).identity
     assert resolve("s3://models", session=session).identity == identity
     assert resolve("s3://models", session=other).identity != identity
+
+
+PORTAL = "https://portal.example/start"
+
+
+@pytest.mark.parametrize(
+    ("settings", "signed_in_to"),
+    [
+        ("sso_session = work", "work"),
+        (f"sso_start_url = {PORTAL}\nsso_region = us-east-1", PORTAL),
+    ],
+    ids=["sso_session", "sso_start_url"],
+)
+def test_who_is_signed_in_by_sso_reads_with_the_keys_of_the_portal(no_env, tmp_path, settings, signed_in_to):
+    """After `aws sso login`, which leaves a token in a file that is named for the session or the URL."""
+    expires = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(hours=5)
+    role = {"accessKeyId": "ASIASSO", "secretAccessKey": "sso-secret", "sessionToken": "sso-token"}
+    role |= {"expiration": int(expires.timestamp() * 1000)}
+    (tmp_path / "config").write_text(
+        f"[profile p]\n{settings}\nsso_account_id = 123456789012\nsso_role_name = reader\n"
+        f"[sso-session work]\nsso_region = us-east-1\nsso_start_url = {PORTAL}\n"
+    )
+    token = tmp_path / ".aws/sso/cache" / f"{hashlib.sha1(signed_in_to.encode()).hexdigest()}.json"
+    token.parent.mkdir(parents=True)
+    token.write_text(json.dumps({"accessToken": "signed-in", "expiresAt": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}))
+    script = (
+        "import json\nfrom diskless.sources import resolve\n"
+        "spec = resolve('s3://models', storage_options={'profile': 'p'})\n"
+        "print(json.dumps(spec.credentials.to_message()), spec.refresh() == spec.credentials)\n"
+    )
+    with StubServer(lambda asked: Answer(200, json.dumps({"roleCredentials": role}).encode())) as portal:
+        # A process of its own: botocore looks for the home directory when it is imported.
+        env = os.environ | {"HOME": str(tmp_path), "AWS_ENDPOINT_URL_SSO": portal.url}
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    ours = Credentials("ASIASSO", "sso-secret", "sso-token", expires.timestamp())
+    assert done.stdout == f"{json.dumps(ours.to_message())} True\n", done.stderr
+    assert [(asked.path, asked.query, asked.headers["x-amz-sso_bearer_token"]) for asked in portal.asked] == [
+        ("/federation/credentials", {"role_name": "reader", "account_id": "123456789012"}, "signed-in")
+    ]
 
 
 @pytest.mark.parametrize(
