@@ -321,6 +321,14 @@ static void try_stats(const char *path, const char *relative) {
 #ifdef SYS_newfstatat
   STAT("syscall newfstatat", (int)syscall(SYS_newfstatat, base_fd, relative, &status, 0), struct stat);
 #endif
+  /* Handles are for servers of files. There is no room here for a tmpfs's, and the Tree has none to give. */
+  for (int flags = 0; flags <= AT_SYMLINK_FOLLOW; flags += AT_SYMLINK_FOLLOW) {
+    struct file_handle handle = {.handle_bytes = 0};
+    int mount;
+    begin("name_to_handle_at");
+    const int failed = name_to_handle_at(base_fd, relative, &handle, &mount, flags);
+    end(failed && errno != EOVERFLOW && errno != EOPNOTSUPP);
+  }
   char name[32];
   for (int mode = 0; mode <= 8; mode++) {
     sprintf(name, "access %d", mode);
@@ -528,16 +536,18 @@ static void try_directories(const char *path, const char *relative) {
       end(length < 0);
     }
     RESULT("getdents64 small", (lseek(fd, 0, SEEK_SET), getdents64(fd, buffer, 4)));
-    struct statfs space;
-    begin("fstatfs");
-    const int failed = fstatfs(fd, &space);
-    if (!failed) printf("%lx %d", (long)space.f_type, space.f_blocks != 0);
-    end(failed);
-    struct statvfs space2;
-    begin("fstatvfs");
-    const int failed2 = fstatvfs(fd, &space2);
-    if (!failed2) printf("%d %d", space2.f_blocks != 0, (int)(space2.f_flag & ST_RDONLY));
-    end(failed2);
+#define SPACE_OF_DESCRIPTOR(name, Space, shown)                            \
+  do {                                                                     \
+    struct Space space;                                                    \
+    begin(#name);                                                          \
+    const int failed = name(fd, &space);                                   \
+    if (!failed) printf("%lx %d", (long)(shown), space.f_blocks != 0);     \
+    end(failed);                                                           \
+  } while (0)
+    SPACE_OF_DESCRIPTOR(fstatfs, statfs, space.f_type);
+    SPACE_OF_DESCRIPTOR(fstatfs64, statfs64, space.f_type);
+    SPACE_OF_DESCRIPTOR(fstatvfs, statvfs, space.f_flag & ST_RDONLY);
+    SPACE_OF_DESCRIPTOR(fstatvfs64, statvfs64, space.f_flag & ST_RDONLY);
     RESULT("fpathconf", fpathconf(fd, _PC_NAME_MAX));
     RESULT("fchmod", fchmod(fd, 0700));
     RESULT("fchown", fchown(fd, 1, 1));
@@ -641,19 +651,24 @@ static void try_walks(const char *path) {
     if (walk) fts_close(walk);
     end(!walk);
     if (!walk) continue;
-    sprintf(name, "fts64 children %x", options[i]);
-    begin(name);
-    FTS64 *walk64 = fts64_open(roots, options[i], by_entry64);
-    for (FTSENT64 *entry; (entry = fts64_read(walk64));) {
-      printf(" %s:%d", entry->fts_name[0] == '/' ? "/" : entry->fts_name, entry->fts_info);
-      if (entry->fts_info == FTS_D) {
-        for (FTSENT64 *child = fts64_children(walk64, 0); child; child = child->fts_link) printf(",%s", child->fts_name);
-        if (strcmp(entry->fts_name, "deep") == 0) fts64_set(walk64, entry, FTS_SKIP);
-      }
-      if (entry->fts_info == FTS_SL && strncmp(entry->fts_name, "to-", 3) == 0) fts64_set(walk64, entry, FTS_FOLLOW);
-    }
-    fts64_close(walk64);
-    end(0);
+#define CHILDREN(fts, Walk, Entry, by_entry)                                                                                       \
+  do {                                                                                                                             \
+    sprintf(name, #fts " children %x", options[i]);                                                                                \
+    begin(name);                                                                                                                   \
+    Walk *walk = fts##_open(roots, options[i], by_entry);                                                                          \
+    for (Entry *entry; (entry = fts##_read(walk));) {                                                                              \
+      printf(" %s:%d", entry->fts_name[0] == '/' ? "/" : entry->fts_name, entry->fts_info);                                        \
+      if (entry->fts_info == FTS_D) {                                                                                              \
+        for (Entry *child = fts##_children(walk, 0); child; child = child->fts_link) printf(",%s", child->fts_name);               \
+        if (strcmp(entry->fts_name, "deep") == 0) fts##_set(walk, entry, FTS_SKIP);                                                \
+      }                                                                                                                            \
+      if (entry->fts_info == FTS_SL && strncmp(entry->fts_name, "to-", 3) == 0) fts##_set(walk, entry, FTS_FOLLOW);                \
+    }                                                                                                                              \
+    fts##_close(walk);                                                                                                             \
+    end(0);                                                                                                                        \
+  } while (0)
+    CHILDREN(fts, FTS, FTSENT, by_entry);
+    CHILDREN(fts64, FTS64, FTSENT64, by_entry64);
   }
 }
 
@@ -677,6 +692,10 @@ static void try_changes(const char *path, const char *relative) {
   RESULT("symlink", symlink("x", path));
   RESULT("symlinkat", symlinkat("x", base_fd, relative));
   RESULT("chmod", chmod(path, 0700));
+  begin("lchmod");
+  const int failed = lchmod(path, 0700);
+  if (errno == EOPNOTSUPP) errno = EROFS; /* of a symlink, by glibc before 2.39 or Linux before 6.6 */
+  end(failed);
   RESULT("fchmodat", fchmodat(base_fd, relative, 0700, 0));
   RESULT("chown", chown(path, 1, 1));
   RESULT("lchown", lchown(path, 1, 1));

@@ -18,6 +18,11 @@ from tests.native.tree import LIBRARY, NativeTree, compile_program, compile_text
 # Opens in every way in which code may hold the address of open.
 READER = """
     #include <dlfcn.h>
+    #ifdef __x86_64__
+    #define VERSION "GLIBC_2.2.5"
+    #else
+    #define VERSION "GLIBC_2.17"
+    #endif
     #include <fcntl.h>
     #include <unistd.h>
     typedef int Open(const char *, int, ...);
@@ -31,13 +36,18 @@ READER = """
     int by_name_in_libc(const char *path) {
       return ((Open *)dlsym(dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD), "open"))(path, O_RDONLY);
     }
+    int by_version(const char *path) {
+      Open *found = (Open *)dlvsym(RTLD_DEFAULT, "open", VERSION);
+      return found ? found(path, O_RDONLY) : -2;
+    }
     static Open *kept;
     int by_kept_address(const char *path) {
       if (!kept) kept = (Open *)dlsym(RTLD_DEFAULT, "open");
       return kept(path, O_RDONLY);
     }
 """
-WAYS = ["by_call", "by_table", "by_other_table", "by_constant", "by_name", "by_name_in_libc", "by_kept_address"]
+WAYS = ["by_call", "by_table", "by_other_table", "by_constant", "by_name", "by_name_in_libc", "by_version"]
+WAYS += ["by_kept_address"]
 
 
 def reads(library: ctypes.CDLL, way: str, path: str) -> bytes | None:
@@ -205,6 +215,13 @@ def test_a_library_is_loaded_from_the_tree(tree: NativeTree, tmp_path: Path) -> 
     assert plugin.whereabouts() == tree.path("lib/plugin.so").encode()
     again = ctypes.CDLL(tree.path("lib/plugin.so"))
     assert again._handle == plugin._handle
+    dlmopen = ctypes.CDLL(None).dlmopen
+    dlmopen.restype = ctypes.c_void_p
+    of_everybody, of_its_own = ctypes.c_long(0), ctypes.c_long(-1)
+    assert dlmopen(of_everybody, plugin.whereabouts(), os.RTLD_NOW) == plugin._handle
+    apart = ctypes.CDLL(tree.path("lib/plugin.so"), handle=dlmopen(of_its_own, plugin.whereabouts(), os.RTLD_NOW))
+    assert apart._handle != plugin._handle and apart.answer() == 42
+    assert dlmopen(of_its_own, os.fsencode(tree.path("lib/none.so")), os.RTLD_NOW) is None
     with pytest.raises(OSError, match="cannot open shared object file"):
         ctypes.CDLL(tree.path("lib/none.so"))
 
