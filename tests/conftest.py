@@ -1,4 +1,4 @@
-"""What all tests share: an S3 server on loopback, buckets in it, and the two Backings."""
+"""What all tests share: an S3 server on loopback, buckets in it, the two Backings, and where a transfer runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from diskless.loader import process, transfer
 from tests.servers import Bucket, S3Server
 
 
@@ -40,6 +41,36 @@ def bucket(s3_server: S3Server) -> Bucket:
 
 
 @pytest.fixture(params=["tree", "directory"])
-def backing(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Each Backing in turn, as `backing=` takes it."""
-    return "tree" if request.param == "tree" else f"directory:{tmp_path}/ram"
+def backing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Each Backing in turn, as `backing=` takes it. In the end the directory holds what it held before."""
+    if request.param == "tree":
+        yield "tree"
+        return
+    directory = tmp_path / "ram"
+    directory.mkdir()
+    (directory / "theirs").write_text("kept")
+    yield f"directory:{directory}"
+    assert os.listdir(directory) == ["theirs"]
+
+
+@pytest.fixture
+def chosen_backing(s3_env: S3Server, backing: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each Backing in turn, chosen by the environment of a user of that server."""
+    monkeypatch.setenv("DISKLESS_BACKING", backing)
+    return backing
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Loader as threads of this process, where its pauses can be made short."""
+    monkeypatch.setattr(process, "_threads_only", True)
+    monkeypatch.setattr(process, "_control", None)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(transfer, "LONGEST_PAUSE_S", 0.01)
+
+
+@pytest.fixture(params=["process", "threads"])
+def either_way(request: pytest.FixtureRequest) -> None:
+    """Both ways in turn."""
+    if request.param == "threads":
+        request.getfixturevalue("in_threads")

@@ -53,34 +53,36 @@ def hanging() -> Iterator[FaultServer]:
         yield server
 
 
-def _run(server: FaultServer, script: str) -> list[str]:
-    return run(server, PRELUDE + textwrap.dedent(script))
+def _run(server: FaultServer, script: str, backing: str = "tree") -> list[str]:
+    return run(server, PRELUDE + textwrap.dedent(script), backing=backing)
 
 
-def test_before_the_first_load_parent_and_child_load_for_themselves(server) -> None:
-    assert _run(server, "print(in_child(lambda: load() == 3145728)); print(load())") == ["0", "3145728"]
+def test_before_the_first_load_parent_and_child_load_for_themselves(server, backing) -> None:
+    assert _run(server, "print(in_child(lambda: load() == 3145728)); print(load())", backing) == ["0", "3145728"]
 
 
-def test_after_a_load_the_child_starts_a_loader_of_its_own(server) -> None:
+def test_after_a_load_the_child_starts_a_loader_of_its_own(server, backing) -> None:
     script = """
         print(load())
         print(in_child(lambda: load() == 3145728))
         print(load())
     """
-    assert _run(server, script) == ["3145728", "0", "3145728"]
+    assert _run(server, script, backing) == ["3145728", "0", "3145728"]
 
 
-def test_a_child_of_a_child(server) -> None:
+def test_a_child_of_a_child(server, backing) -> None:
     script = """
         load()
         print(in_child(lambda: load() and in_child(lambda: load() == 3145728) == 0 and load()))
         print(load())
     """
-    assert _run(server, script) == ["0", "3145728"]
+    assert _run(server, script, backing) == ["0", "3145728"]
 
 
 @pytest.mark.parametrize("start_loader_first", [True, False])
-def test_during_a_transfer_the_parent_goes_on_and_the_child_loads_for_itself(server, start_loader_first: bool) -> None:
+def test_during_a_transfer_the_parent_goes_on_and_the_child_loads_for_itself(
+    server, backing, start_loader_first: bool
+) -> None:
     """Forks again and again while other threads start Loaders, list, transfer and release."""
     script = f"""
         stop, loads, errors = threading.Event(), [], []
@@ -100,10 +102,10 @@ def test_during_a_transfer_the_parent_goes_on_and_the_child_loads_for_itself(ser
         for thread in threads: thread.join()
         print(children == [0] * 12, set(loads), errors)
     """
-    assert _run(server, script) == ["True {3145728} []"]
+    assert _run(server, script, backing) == ["True {3145728} []"]
 
 
-def test_in_the_child_a_job_of_the_parent_is_cancelled_with_words_that_say_so(hanging) -> None:
+def test_in_the_child_a_job_of_the_parent_is_cancelled_with_words_that_say_so(hanging, backing) -> None:
     script = """
         job = diskless.prefetch(url, storage_options=options)
         sys.stdin.readline()
@@ -118,16 +120,16 @@ def test_in_the_child_a_job_of_the_parent_is_cancelled_with_words_that_say_so(ha
         except TimeoutError:
             print("goes on")
     """
-    program = start(hanging, PRELUDE + textwrap.dedent(script), stdin=subprocess.PIPE)
+    program = start(hanging, PRELUDE + textwrap.dedent(script), backing=backing, stdin=subprocess.PIPE)
     hanging.hanging.wait()
     assert program.communicate("fork\n", timeout=60) == ("0\ngoes on\n", "")
 
 
-def test_a_child_that_ends_disturbs_no_transfer_of_the_parent(server) -> None:
+def test_a_child_that_ends_disturbs_no_transfer_of_the_parent(server, backing) -> None:
     """Neither by os._exit nor by the interpreter's own end."""
     script = """
         import gc
-        for end in (lambda: os._exit(0), lambda: gc.collect() and sys.exit(0), lambda: sys.exit(0)):
+        for end in (lambda: os._exit(0), lambda: (gc.collect(), sys.exit(0)), lambda: sys.exit(0)):
             job = diskless.prefetch(url, storage_options=options)
             pid = os.fork()
             if pid == 0:
@@ -137,7 +139,7 @@ def test_a_child_that_ends_disturbs_no_transfer_of_the_parent(server) -> None:
             job.close()
         print(load())
     """
-    assert _run(server, script) == ["3145728"]
+    assert _run(server, script, backing) == ["3145728"]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
@@ -195,6 +197,29 @@ def test_a_child_closes_nothing_that_is_the_parents(server, tmp_path) -> None:
         print(os.path.exists("{tmp_path}/ram"))
     """
     assert _run(server, script) == ["0 3145728", "False"]
+
+
+def test_a_child_needs_nothing_that_its_parent_closes(server, backing) -> None:
+    """Nor does it take from the parent by closing its copy of a Mount, also after a load of its own."""
+    script = """
+        mount = diskless.mount(url, storage_options=options)
+        print(in_child(lambda: load() == 3145728 and mount.close() is None and load() == 3145728))
+        print(os.path.getsize(mount.path + "/big"))
+        closed, close = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(close)
+            os.read(closed, 1)
+            status = 1
+            try:
+                status = 0 if load() == 3145728 and mount.close() is None and load() == 3145728 else 2
+            finally:
+                os._exit(status)
+        mount.close()
+        os.close(close)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), load())
+    """
+    assert _run(server, script, backing) == ["0", "3145728", "0 3145728"]
 
 
 def test_multiprocessing_by_fork_and_by_spawn(server, tmp_path) -> None:

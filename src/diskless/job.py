@@ -298,13 +298,15 @@ def _again(error: BaseException) -> BaseException:
 
 
 def _forget_joinable_jobs() -> None:
-    """In a forked child: jobs that only the parent's threads would finish are none of ours."""
+    """In a forked child: what only the parent's threads would finish, and files that it may remove, are not ours."""
     for job in list(_joinable.values()):
         if not job._settled.is_set():
             job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
             job._claimed, job._thread, job._transfer = [], None, None
             job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one
             job._settled.set()
+            del _joinable[job.request]
+        elif not job.store.backing.survives_fork:
             del _joinable[job.request]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.tree import LIBRARY, NativeTree, run_with_tree
+from tests.programs import KNOWS_MEMFD, MEMFD_FILTER
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -51,31 +51,10 @@ def test_the_kernel_may_forbid_executable_memfds(level: int) -> None:
     assert done.stdout.startswith("read"), done.stderr
 
 
-# A filter of system calls (seccomp(2)) that lets memfd_create fail with `error` where `flags & mask` is `value`.
-FILTER = """
-import ctypes, platform, struct
-def refuse_memfds(mask, value, error):
-    number = {"x86_64": 319, "aarch64": 279}[platform.machine()]
-    LOAD, AND, EQUAL, RETURN = 0x20, 0x54, 0x15, 0x06
-    program = [
-        (LOAD, 0, 0, 0),                 # the number of the call
-        (EQUAL, 0, 4, number),
-        (LOAD, 0, 0, 16 + 8),            # its second argument
-        (AND, 0, 0, mask),
-        (EQUAL, 0, 1, value),
-        (RETURN, 0, 0, 0x00050000 | error),
-        (RETURN, 0, 0, 0x7FFF0000),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    filter = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program), ctypes.addressof(code)))
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0, ctypes.get_errno()
-"""
 EXEC, NOEXEC_SEAL = 0x10, 0x08
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the number of memfd_create is not known")
+@KNOWS_MEMFD
 @pytest.mark.parametrize(
     ("mask", "value", "error"),
     [
@@ -85,18 +64,18 @@ EXEC, NOEXEC_SEAL = 0x10, 0x08
     ids=["MFD_EXEC is not known", "only MFD_NOEXEC_SEAL is allowed"],
 )
 def test_memfds_are_made_in_a_way_that_the_kernel_knows_and_allows(mask: int, value: int, error: int) -> None:
-    done = python(FILTER + f"refuse_memfds({mask}, {value}, {error})\n" + READS)
+    done = python(MEMFD_FILTER + f"refuse_memfds({mask}, {value}, {error})\n" + READS)
     assert done.stdout.startswith("read"), done.stderr
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="the number of memfd_create is not known")
+@KNOWS_MEMFD
 def test_no_memfds_at_all_are_an_error_that_says_so() -> None:
     script = f"""
 refuse_memfds(0, 0, {errno.ENOSYS})
 from diskless.ram import native
 print(native.unavailable())
 """
-    assert "refuses RAM files" in python(FILTER + script).stdout
+    assert "refuses RAM files" in python(MEMFD_FILTER + script).stdout
 
 
 def test_every_call_that_closes_numbers_spares_ours() -> None:

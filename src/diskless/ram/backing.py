@@ -30,6 +30,11 @@ class Backing(Protocol):
         """How many descriptors a complete file costs."""
         ...
 
+    @property
+    def survives_fork(self) -> bool:
+        """Whether a forked child keeps complete files whatever its parent does."""
+        ...
+
     def limits(self) -> list[Limit]:
         """What bounds the bytes that can be held here."""
         ...

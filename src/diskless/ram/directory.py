@@ -56,6 +56,7 @@ class Directory:
     """
 
     descriptors_per_file = 0
+    survives_fork = False
 
     def __init__(self, path: str) -> None:
         self.name = f"directory:{path}"
@@ -98,8 +99,7 @@ class Directory:
         if file.fd >= 0:
             os.close(file.fd)
             file.fd = -1
-        # A forked child shares the parent's files and must leave them alone.
-        if os.getpid() == self._owner and file.staged_path is not None:
+        if file.staged_path is not None and self._owns(file.staged_path):
             os.unlink(file.staged_path)
             file.staged_path = None
             self._files -= 1
@@ -129,10 +129,13 @@ class Directory:
         raise AssertionError("unreachable: the numbers do not end")
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
-        if os.getpid() != self._owner or self._home is None:
-            return
-        self._names.hide(self._home, absolute_names(path, files))
-        os.chmod(self._home, 0o700)
+        if self._home is not None and self._owns(path):
+            self._names.hide(self._home, absolute_names(path, files))
+            os.chmod(self._home, 0o700)
+
+    def _owns(self, path: str) -> bool:
+        """Whether this process made what is at `path`: a forked child leaves alone what is its parent's."""
+        return os.getpid() == self._owner and path.startswith(f"{self._home}/")
 
     def _enter(self) -> str:
         """Return this process's own directory, made at the first call."""

@@ -110,12 +110,16 @@ class Store:
             budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes)
 
     def abandon(self) -> None:
-        """In a forked child: drop what only the parent's threads would have completed."""
+        """In a forked child: drop what only the parent's threads would complete, and share nothing it may remove."""
         for file in [file for file in self._files if not file.settled.is_set()]:
             file.settled = threading.Event()  # a thread of the parent may have held its lock
             self.settle(file, complete=False)
             self._files.remove(file)
             self.backing.discard(file)
+        if not self.backing.survives_fork:
+            for file in self._shared.values():
+                file.key = None
+            self._shared.clear()
 
 
 def store_of(backing: Backing) -> Store:

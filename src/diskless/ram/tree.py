@@ -38,6 +38,7 @@ class Tree:
 
     name = "tree"
     descriptors_per_file = 1
+    survives_fork = True
 
     def __init__(self) -> None:
         self._names = Names(_NativeNames())
