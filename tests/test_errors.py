@@ -50,7 +50,7 @@ def _answered(answer: Callable[[Asked], Answer] | Answer, certificate: Path | No
 # What is not there.
 
 
-def test_a_bucket_that_does_not_exist(s3_env):
+def test_a_bucket_that_does_not_exist(s3_env, chosen_backing):
     error = _error("s3://no-such-bucket/bert")
     assert type(error) is diskless.NotFound and isinstance(error, FileNotFoundError)
     assert str(error) == f"no such bucket: s3://no-such-bucket at {s3_env.endpoint}"
@@ -79,7 +79,7 @@ def test_an_empty_bucket(s3_env, bucket):
     assert str(error) == f"the bucket {bucket.url} is empty"
 
 
-def test_a_bucket_of_keys_that_are_no_files_names_them_with_the_reasons(s3_env, bucket):
+def test_a_bucket_of_keys_that_are_no_files_names_them_with_the_reasons(chosen_backing, bucket):
     for key in ("a//b", "../x"):
         bucket.put(key, b"x")
     error = _error(bucket.url)
@@ -140,7 +140,7 @@ def _refuses_bytes(answer: Answer) -> Callable[[Asked], Answer]:
         ),
     ],
 )
-def test_a_caller_that_the_store_refuses(s3_env, phase, answer, kind, said):
+def test_a_caller_that_the_store_refuses(chosen_backing, phase, answer, kind, said):
     error = _answered(answer if phase == "list" else _refuses_bytes(answer))
     assert type(error) is kind and isinstance(error, PermissionError)
     assert str(error).startswith(f"s3://models/bert{'/a.bin' if phase == 'read' else ''}: {said}")
@@ -229,7 +229,7 @@ def test_certificates_that_cannot_be_read(s3_env, monkeypatch, tmp_path):
         ),
     ],
 )
-def test_a_server_that_is_no_store_or_has_troubles(s3_env, answer, kind, said):
+def test_a_server_that_is_no_store_or_has_troubles(chosen_backing, answer, kind, said):
     error = _answered(answer)
     assert type(error) is kind
     assert said in str(error)
@@ -271,7 +271,7 @@ def test_arguments_that_make_no_sense(s3_env, arguments, kind, said):
     assert said in str(error)
 
 
-def test_after_an_error_the_same_url_can_be_mounted(model, monkeypatch):
+def test_after_an_error_the_same_url_can_be_mounted(model, chosen_backing):
     with StubServer(lambda asked: s3_error(403, "AccessDenied")) as server:
         _error(f"{model.url}/bert", storage_options={"endpoint_url": server.url})
     _error(f"{model.url}/late")
@@ -281,7 +281,7 @@ def test_after_an_error_the_same_url_can_be_mounted(model, monkeypatch):
             assert Path(path).is_file()
 
 
-def test_a_prefetch_tells_its_error_as_often_as_it_is_asked(model):
+def test_a_prefetch_tells_its_error_as_often_as_it_is_asked(model, chosen_backing):
     job = diskless.prefetch(f"{model.url}/brt")
     said = []
     for _ in range(2):

@@ -67,6 +67,18 @@ def _shown(text: str) -> list[str]:
     return [form for form in forms if form in text]
 
 
+def _prefetch_and_wait(url: str, **arguments: object) -> None:
+    job = diskless.prefetch(url, **arguments)
+    try:
+        job.wait(timeout_s=60)
+    finally:
+        job.close()
+
+
+# How a load fails: at once, or for who waits for it.
+DOORS = pytest.mark.parametrize("door", [diskless.mount, _prefetch_and_wait], ids=["mount", "prefetch"])
+
+
 def _fails(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], call: Callable[[], object]
 ) -> BaseException:
@@ -123,14 +135,27 @@ def test_no_answer_of_a_store_brings_them_to_light(place, caplog, capfd, given, 
         assert KEY in server.asked[0].headers["authorization"]
 
 
-@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "nothing there"])
-def test_no_answer_in_mid_transfer_brings_them_to_light(place, caplog, capfd, answer):
-    def lists(asked: Asked) -> Answer:
-        return s3_listing(("bert/a", 10)) if "list-type" in asked.query else ANSWERS[answer](asked)
+def _in_mid_transfer(answer: str) -> Callable[[Asked], Answer]:
+    """List one object and answer so when it is read."""
+    return lambda asked: s3_listing(("bert/a", 10)) if "list-type" in asked.query else ANSWERS[answer](asked)
 
-    with StubServer(lists) as server:
+
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "nothing there"])
+def test_no_answer_in_mid_transfer_brings_them_to_light(place, caplog, capfd, backing, answer):
+    with StubServer(_in_mid_transfer(answer)) as server:
         place.env.setenv("AWS_ENDPOINT_URL", server.url)
-        _fails(caplog, capfd, lambda: diskless.mount("s3://models/bert"))
+        _fails(caplog, capfd, lambda: diskless.mount("s3://models/bert", backing=backing))
+        assert KEY in server.asked[-1].headers["authorization"]
+
+
+@DOORS
+@pytest.mark.parametrize("answers", [ANSWERS.__getitem__, _in_mid_transfer], ids=["at once", "in mid-transfer"])
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_no_answer_to_a_loader_in_threads_brings_them_to_light(place, caplog, capfd, in_threads, answer, answers, door):
+    """There all that the Loader says and logs is in the user's own process."""
+    with StubServer(answers(answer)) as server:
+        place.env.setenv("AWS_ENDPOINT_URL", server.url)
+        _fails(caplog, capfd, lambda: door("s3://models/bert"))
         assert KEY in server.asked[-1].headers["authorization"]
 
 
@@ -149,7 +174,7 @@ def test_no_answer_in_mid_transfer_brings_them_to_light(place, caplog, capfd, an
     ],
     ids=lambda url: url.replace(MARK, "_"),
 )
-@pytest.mark.parametrize("door", [diskless.mount, diskless.prefetch])
+@DOORS
 def test_no_url_brings_them_to_light(place, caplog, capfd, url, door):
     error = _fails(caplog, capfd, lambda: door(url))
     assert type(error) is diskless.InvalidURL
@@ -196,8 +221,9 @@ class _Printed:
     ],
     ids=lambda arguments: str(arguments).replace(MARK, "_"),
 )
-def test_no_argument_brings_them_to_light(place, caplog, capfd, arguments):
-    _fails(caplog, capfd, lambda: diskless.mount("s3://models/bert", **arguments))
+@DOORS
+def test_no_argument_brings_them_to_light(place, caplog, capfd, arguments, door):
+    _fails(caplog, capfd, lambda: door("s3://models/bert", **arguments))
 
 
 def test_a_certificate_that_is_not_trusted_brings_none_to_light(place, caplog, capfd):
@@ -275,17 +301,18 @@ def _a_profile(settings: str) -> Callable[[Place], None]:
         "a process that does not exist",
     ],
 )
-def test_no_environment_brings_them_to_light(place, caplog, capfd, arrange):
+@DOORS
+def test_no_environment_brings_them_to_light(place, caplog, capfd, either_way, arrange, door):
     arrange(place)
-    error = _fails(caplog, capfd, lambda: diskless.mount("s3://models/bert"))
+    error = _fails(caplog, capfd, lambda: door("s3://models/bert"))
     assert isinstance(error, (diskless.CredentialsError, diskless.InvalidOption, diskless.SourceUnavailable))
 
 
-def test_what_is_printed_of_an_open_mount_holds_none(place):
+def test_what_is_printed_of_an_open_mount_holds_none(place, either_way, backing):
     with StubServer(s3_object("bert/a", b"0123456789")) as server:
         place.env.setenv("AWS_ENDPOINT_URL", server.url)
-        job = diskless.prefetch("s3://models/bert", storage_options=OPTIONS)
-        mount = diskless.mount("s3://models/bert", storage_options=OPTIONS)
+        job = diskless.prefetch("s3://models/bert", storage_options=OPTIONS, backing=backing)
+        mount = diskless.mount("s3://models/bert", storage_options=OPTIONS, backing=backing)
         spec = resolve("s3://models/bert", storage_options=OPTIONS)
         session = resolve("s3://models/bert", session=boto3.Session(KEY, SECRET, TOKEN))
         assert spec.credentials is not None

@@ -65,11 +65,12 @@ def hanging() -> Iterator[FaultServer]:
         yield server
 
 
-def _terminal(server: FaultServer, script: str) -> Terminal:
-    return Terminal(command(server, script), environment(PYTHONPATH=str(SOURCE), TERM="dumb"))
+def _terminal(server: FaultServer, script: str, backing: str = "tree") -> Terminal:
+    settings = environment(PYTHONPATH=str(SOURCE), TERM="dumb", DISKLESS_BACKING=backing)
+    return Terminal(command(server, script), settings)
 
 
-def test_ctrl_c_is_one_keyboard_interrupt_and_nothing_is_left(hanging) -> None:
+def test_ctrl_c_is_one_keyboard_interrupt_and_nothing_is_left(hanging, backing) -> None:
     script = """
         import json, sys
         import diskless
@@ -78,7 +79,7 @@ def test_ctrl_c_is_one_keyboard_interrupt_and_nothing_is_left(hanging) -> None:
         except KeyboardInterrupt:
             print("interrupted,", diskless.mounts())
     """
-    terminal = _terminal(hanging, script)
+    terminal = _terminal(hanging, script, backing)
     hanging.hanging.wait()
     (loader,) = loader_pids(terminal.pid)
     terminal.type(CTRL_C)
@@ -88,13 +89,13 @@ def test_ctrl_c_is_one_keyboard_interrupt_and_nothing_is_left(hanging) -> None:
     until(lambda: not lives(loader))
 
 
-def test_ctrl_c_that_nobody_catches_ends_the_program_with_one_traceback(hanging) -> None:
+def test_ctrl_c_that_nobody_catches_ends_the_program_with_one_traceback(hanging, backing) -> None:
     script = """
         import json, sys
         import diskless
         diskless.mount(sys.argv[1], storage_options=json.loads(sys.argv[2]), progress=False)
     """
-    terminal = _terminal(hanging, script)
+    terminal = _terminal(hanging, script, backing)
     hanging.hanging.wait()
     (loader,) = loader_pids(terminal.pid)
     terminal.type(CTRL_C)
