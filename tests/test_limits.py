@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import diskless
+from diskless.ram import budget
 from tests.loader.fault_server import FaultServer
-from tests.programs import BY_A_PROCESS, SOURCE, command, environment, run
+from tests.programs import BY_A_PROCESS, SOURCE, command, environment, run, until
+
+MIB = 1 << 20
 
 # As no root, whom no limit on processes binds. The interpreter may lie where only root can read.
 AS_A_USER = ["setpriv", "--reuid={uid}", "--clear-groups", "--inh-caps=-all,+dac_read_search"]
@@ -74,16 +83,18 @@ print(len(os.listdir("/proc/self/fd")) <= 20)
 MANY = {f"many/{number:03}": b"%d" % number for number in range(600)}
 
 
-def test_more_files_than_descriptors_are_refused_and_nothing_is_fetched() -> None:
+def test_more_files_than_descriptors_are_refused_and_nothing_is_fetched(backing) -> None:
+    """A Directory's files are open only while they are filled, but all of them then."""
     with FaultServer(MANY) as server:
-        error, clean = run(server, DESCRIPTORS.format(soft=400, hard=500, prepare=""))
+        error, clean = run(server, DESCRIPTORS.format(soft=400, hard=500, prepare=""), backing=backing)
         assert "600 files" in error and "500 (RLIMIT_NOFILE)" in error and clean == "True"
         assert server.gets == []
 
 
-def test_the_soft_limit_on_descriptors_is_raised_where_it_is_needed() -> None:
+def test_the_soft_limit_on_descriptors_is_raised_where_it_is_needed(backing) -> None:
     with FaultServer(MANY) as server:
-        assert run(server, DESCRIPTORS.format(soft=100, hard=2000, prepare="")) == ["600 b'7'", "True"]
+        script = DESCRIPTORS.format(soft=100, hard=2000, prepare="")
+        assert run(server, script, backing=backing) == ["600 b'7'", "True"]
 
 
 def test_as_many_files_as_the_limit_leaves_room_for_are_loaded() -> None:
@@ -96,16 +107,121 @@ def test_as_many_files_as_the_limit_leaves_room_for_are_loaded() -> None:
         assert run(server, script, *prefix, sys.executable) == ["600 b'7'", "True"]
 
 
-def test_in_threads_each_file_takes_two_descriptors() -> None:
+def test_in_threads_each_file_takes_two_descriptors(backing) -> None:
     """The thread that fills a file is handed one of its own, in the same process."""
     with FaultServer(MANY) as server:
         script = DESCRIPTORS.format(soft=700, hard=2000, prepare="sys.executable = ''")
-        assert run(server, script) == ["600 b'7'", "True"]
+        assert run(server, script, backing=backing) == ["600 b'7'", "True"]
 
 
-def test_in_threads_too_the_limit_is_named_and_nothing_is_fetched() -> None:
+def test_in_threads_too_the_limit_is_named_and_nothing_is_fetched(backing) -> None:
     with FaultServer(MANY) as server:
         script = DESCRIPTORS.format(soft=700, hard=700, prepare="sys.executable = ''")
-        error, clean = run(server, script)
+        error, clean = run(server, script, backing=backing)
         assert "RLIMIT_NOFILE" in error and clean == "True"
         assert server.gets == []
+
+
+# Memory. No byte is fetched where not all of them fit.
+
+
+def test_the_budget_refuses_what_does_not_fit_beside_what_is_held(backing) -> None:
+    with FaultServer({"held": bytes(3 * MIB), "more": bytes(3 * MIB)}) as server:
+        options = {"storage_options": server.storage_options, "backing": backing, "budget": "5MiB"}
+        with pytest.raises(diskless.BudgetExceeded) as caught:
+            diskless.mount(server.url, **options)
+        assert isinstance(caught.value, MemoryError)
+        assert str(caught.value).startswith(
+            "6.0 MiB are needed and 5.0 MiB are free: the limit is budget= (5.0 MiB; diskless holds 0 B). "
+            "Nothing was fetched."
+        )
+        assert server.gets == [] and diskless.mounts() == []
+        with diskless.mount(f"{server.url}/held", **options):
+            fetched = list(server.gets)
+            with pytest.raises(diskless.BudgetExceeded) as caught:
+                diskless.mount(f"{server.url}/more", **options)
+            assert str(caught.value).startswith(
+                "3.0 MiB are needed and 2.0 MiB are free: the limit is budget= (5.0 MiB; diskless holds 3.0 MiB). "
+            )
+            assert server.gets == fetched
+        with diskless.mount(f"{server.url}/more", **options) as path:
+            assert os.path.getsize(path) == 3 * MIB
+
+
+# Says what becomes of a Mount of 160 MiB, then of one that fits.
+MEMORY = """
+import json, os, sys
+import diskless
+options = {"storage_options": json.loads(sys.argv[2])}
+try:
+    diskless.mount(sys.argv[1], **options).close()
+except diskless.BudgetExceeded as error:
+    print(error)
+with diskless.mount(sys.argv[1], allow_patterns="00", **options) as path:
+    print(os.path.getsize(path + "/00"))
+"""
+EIGHT_MIB = bytes(8 * MIB)
+MUCH = {f"{number:02}": EIGHT_MIB for number in range(20)}
+
+
+def _refused_memory(limited: list[str], backing: str) -> str:
+    """Return what a program is told of 160 MiB when it runs as `limited` says, and see that 8 MiB then fit."""
+    with FaultServer(MUCH) as server:
+        error, size = run(server, MEMORY, *limited, sys.executable, backing=backing)
+        assert {get.key for get in server.gets} == {"00"}, "it fetched before it refused"
+    assert size == str(8 * MIB)
+    assert error.startswith("160.0 MiB are needed and ") and "Nothing was fetched." in error
+    return error
+
+
+@pytest.fixture
+def in_a_small_group() -> Iterator[list[str]]:
+    """A prefix for a command that is to run in a control group with 128 MiB of memory, of version 1 or 2."""
+    for group, limit in (("memory/", "memory.limit_in_bytes"), ("", "memory.max")):
+        path = Path(f"/sys/fs/cgroup/{group}diskless-test-{os.getpid()}")
+        try:
+            path.mkdir()
+        except OSError:
+            continue
+        try:
+            (path / limit).write_text(str(128 * MIB))
+            enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(path / "cgroup.procs")]
+            if subprocess.run([*enter, "true"], capture_output=True).returncode == 0:
+                yield enter
+                return
+        except OSError:
+            continue  # the controller is not at work here
+        finally:
+            until(lambda path=path: not (path / "cgroup.procs").read_text())  # type: ignore[misc]
+            path.rmdir()
+    pytest.skip("no control group can be made here (it takes root)")
+
+
+@pytest.fixture(params=["tree", "directory"])
+def memory_backing(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each Backing in turn, the Directory on a filesystem in RAM."""
+    if request.param == "tree":
+        yield "tree"
+        return
+    if not os.access("/dev/shm", os.W_OK) or budget.filesystem_type("/dev/shm") != "tmpfs":
+        pytest.skip("/dev/shm is no filesystem in RAM here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield f"directory:{directory}/ram"
+
+
+def test_a_control_group_that_is_too_small_is_named(in_a_small_group, memory_backing) -> None:
+    error = _refused_memory(in_a_small_group, memory_backing)
+    free, name = re.findall(r"and ([0-9.]+) MiB are free: the limit is the control group's (\S+) \(128\.0 MiB;", error)[
+        0
+    ]
+    assert name in ("memory.limit_in_bytes", "memory.max") and 8 < float(free) < 128
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)")
+def test_a_filesystem_that_is_too_small_is_named(tmp_path) -> None:
+    """An emptyDir with a sizeLimit, for instance."""
+    small = ["bwrap", "--dev-bind", "/", "/", "--size", str(16 * MIB), "--tmpfs", str(tmp_path)]
+    if subprocess.run([*small, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no sandbox can be made here")
+    error = _refused_memory(small, f"directory:{tmp_path}")
+    assert f"the limit is the filesystem of {tmp_path} (16.0 MiB; diskless holds 0 B)" in error

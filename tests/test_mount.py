@@ -248,10 +248,29 @@ def test_at_of_one_object_is_the_path_of_the_file(model, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("at", ["models", "./models", "", "/", "/proc/x", "/sys", "/diskless", "/diskless/x"])
+@pytest.mark.parametrize("at", ["/", "/proc/x", "/sys", "/diskless", "/diskless/x"])
 def test_at_is_refused_where_nothing_can_be_mounted(model, at):
     with pytest.raises(diskless.MountPathError, match="at="):
         diskless.mount(f"{model.url}/bert", at=at)
+
+
+@pytest.mark.parametrize("at", ["models", "./models", "../models", ""])
+def test_at_must_be_absolute(model, at):
+    with pytest.raises(diskless.MountPathError) as caught:
+        diskless.mount(f"{model.url}/bert", at=at)
+    assert str(caught.value) == f"at={at!r} is relative: give an absolute path (or one that begins with ~)"
+
+
+def test_at_needs_the_tree(tmp_path):
+    """A Directory cannot hide what is elsewhere, and says so before anything is asked of the network."""
+    at, backing = str(tmp_path / "models"), f"directory:{tmp_path}/ram"
+    with FaultServer({"a": b"a"}) as server, pytest.raises(diskless.MountPathError) as caught:
+        diskless.mount(server.url, storage_options=server.storage_options, at=at, backing=backing)
+    assert str(caught.value) == (
+        f"at={at!r} needs the Tree: with backing={backing!r} files can only be below that directory; "
+        "use the path that the Mount gives"
+    )
+    assert server.list_requests == 0 and os.listdir(tmp_path) == []
 
 
 def test_at_inside_another_mount_is_refused(model, tmp_path):
@@ -285,14 +304,6 @@ def test_where_the_tree_cannot_work_the_error_names_what_serves(model, monkeypat
     monkeypatch.setattr(native, "unavailable", lambda: "/proc is not mounted")
     with pytest.raises(diskless.BackingUnavailable, match=r"/proc is not mounted.*DISKLESS_BACKING=directory:"):
         diskless.mount(f"{model.url}/bert")
-
-
-def test_more_bytes_than_the_budget_are_refused_before_one_is_fetched(model, backing):
-    with pytest.raises(diskless.BudgetExceeded, match=r"3\.0 MiB are needed.*budget="):
-        diskless.mount(f"{model.url}/bert", budget="1MiB", backing=backing)
-    assert diskless.mounts() == []
-    with diskless.mount(f"{model.url}/bert", budget="1MiB", allow_patterns="*.json", backing=backing):
-        pass
 
 
 def test_2500_objects_are_listed_page_by_page_and_mounted(backing):

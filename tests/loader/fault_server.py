@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         keys = sorted(key for key in faults.objects if key.startswith(prefix) and key > after)
         page, more = keys[: faults.page_size], len(keys) > faults.page_size
         contents = "".join(
-            f"<Contents><Key>{quote(key)}</Key><Size>{len(faults.objects[key])}</Size>"
+            f"<Contents><Key>{quote(key, errors='surrogateescape')}</Key><Size>{len(faults.objects[key])}</Size>"
             f"<ETag>{escape(faults.etag(key))}</ETag><LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
             for key in page
         )
