@@ -154,7 +154,7 @@ def test_the_loader_sees_the_parents_end_though_a_child_lives_on(hanging, when: 
                 os.write(1, b"%d\\n" % os.getpid())
                 while True: signal.pause()
         if WHILE_IT_IS_STARTED:
-            from diskless.ram import native
+            from diskless import native_api as native
             spawn = native.spawn
             def spawn_and_fork(*arguments):
                 started = spawn(*arguments)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import diskless
-from diskless.ram import native
+from diskless import native_api as native
 from tests.loader.fault_server import FaultServer
 
 FILES = {

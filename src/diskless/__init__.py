@@ -1,25 +1,33 @@
 """Models from S3 straight into RAM, readable by any library, without a disk."""
 
-from diskless.errors import (
-    AccessDenied,
-    BackingUnavailable,
-    BudgetExceeded,
-    Cancelled,
-    CredentialsError,
-    DescriptorLimit,
-    DisklessError,
-    InvalidOption,
-    InvalidURL,
-    LoaderDied,
-    MissingDependency,
-    MountPathError,
-    NotFound,
-    ObjectChanged,
-    SourceUnavailable,
-    TransferError,
-)
-from diskless.job import Job, Stats
-from diskless.mount import Mount, mount, mounts, prefetch
+from __future__ import annotations
+
+import importlib
+
+from diskless.forks import LOCK
+
+TYPE_CHECKING = False  # as typing has it, which takes longer to import than all of this
+if TYPE_CHECKING:
+    from diskless.errors import (
+        AccessDenied,
+        BackingUnavailable,
+        BudgetExceeded,
+        Cancelled,
+        CredentialsError,
+        DescriptorLimit,
+        DisklessError,
+        InvalidOption,
+        InvalidURL,
+        LoaderDied,
+        MissingDependency,
+        MountPathError,
+        NotFound,
+        ObjectChanged,
+        SourceUnavailable,
+        TransferError,
+    )
+    from diskless.job import Job, Stats
+    from diskless.paths import Mount, mount, mounts, prefetch
 
 __all__ = [
     "AccessDenied",
@@ -46,3 +54,29 @@ __all__ = [
     "prefetch",
 ]
 __version__ = "0.1.0"
+# Where what is not an error is.
+_MODULES = {
+    "Job": "job",
+    "Mount": "paths",
+    "Stats": "job",
+    "mount": "paths",
+    "mounts": "paths",
+    "prefetch": "paths",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for, so that importing diskless costs a program next to nothing.
+
+    Under LOCK, for the forks: see `paths`.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with LOCK:
+        module = importlib.import_module(f"diskless.{_MODULES.get(name, 'errors')}")
+    globals()[name] = getattr(module, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

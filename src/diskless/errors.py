@@ -6,8 +6,6 @@ happened, where, and what to do next; it never holds a secret (see `redact`).
 
 from __future__ import annotations
 
-import re
-
 __all__ = [
     "AccessDenied",
     "BackingUnavailable",
@@ -92,11 +90,12 @@ class Cancelled(DisklessError, InterruptedError):
     """The transfer was cancelled by its owner."""
 
 
-_QUERY_SECRET = re.compile(
-    r"(?i)((?:X-Amz-(?:Signature|Security-Token|Credential)|Signature|AWSAccessKeyId|sig|token|access_token|api_key)=)[^&\s\"'<>]+"
+_QUERY_SECRET = (
+    r"(?i)((?:X-Amz-(?:Signature|Security-Token|Credential)|Signature|AWSAccessKeyId|sig|token|access_token|api_key)=)"
+    r"[^&\s\"'<>]+"
 )
-_USERINFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s\"'<>]+@")
-_ASSIGNED_SECRET = re.compile(
+_USERINFO = r"(?i)([a-z][a-z0-9+.-]*://)[^/@\s\"'<>]+@"
+_ASSIGNED_SECRET = (
     r"(?i)((?:aws_)?(?:secret_?access_?key|session_?token|access_?key_?id|secret|password|authorization|security[-_]token)"
     r"[\"']?\s*[:=]\s*(?:Some\()?[\"']?)(?:Bearer\s+)?[^\s\"',;&)}]+"
 )
@@ -104,9 +103,11 @@ _ASSIGNED_SECRET = re.compile(
 
 def redact(text: str, *secrets: str | None) -> str:
     """Return `text` without signed query parameters, user names in URLs, assigned secrets, or any of `secrets`."""
+    import re  # late: a program that only imports diskless needs none of it
+
     # The longest first: one may hold another.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[secret]")
-    text = _QUERY_SECRET.sub(r"\1[secret]", text)
-    text = _USERINFO.sub(r"\1[secret]@", text)
-    return _ASSIGNED_SECRET.sub(r"\1[secret]", text)
+    text = re.sub(_QUERY_SECRET, r"\1[secret]", text)
+    text = re.sub(_USERINFO, r"\1[secret]@", text)
+    return re.sub(_ASSIGNED_SECRET, r"\1[secret]", text)

@@ -6,6 +6,7 @@ it run after the fork but not before.
 
 from __future__ import annotations
 
+import logging  # noqa: F401  # has hooks of its own: imported later, they could be added while another thread forks
 import os
 import threading
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted
 
 if TYPE_CHECKING:
-    from diskless import loader
+    from diskless.loader import client
     from diskless.sources import Listing, Object, SourceSpec
 
 _log = logging.getLogger("diskless")
@@ -67,7 +67,7 @@ class Job:
         self.held = False
         self.files: dict[str, RamFile] = {}
         self._claimed: list[RamFile] = []
-        self._transfer: loader.Job | None = None
+        self._transfer: client.Job | None = None
         self._cancelled = False
         self._thread: threading.Thread | None = None
         # Written by the thread that loads, read by anybody.
@@ -170,9 +170,9 @@ class Job:
             self._settled.set()
 
     def _load(self, started: float) -> None:
-        from diskless import loader
+        from diskless.loader import client
 
-        with loader.start(self._spec) as transfer:
+        with client.Job(self._spec) as transfer:
             with LOCK:
                 self._transfer = transfer
             self._raise_if_cancelled()
@@ -201,7 +201,7 @@ class Job:
         if self._cancelled:
             raise Cancelled(f"the load of {self.url} was cancelled")
 
-    def _fill(self, transfer: loader.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
+    def _fill(self, transfer: client.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
         wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         with LOCK:
@@ -223,7 +223,7 @@ class Job:
             self.store.release(failed)
         return files
 
-    def _fetch(self, transfer: loader.Job, work: list[tuple[Object, RamFile]], started: float) -> None:
+    def _fetch(self, transfer: client.Job, work: list[tuple[Object, RamFile]], started: float) -> None:
         total, before = self._stats.size_bytes, self._stats.size_bytes - sum(entry.size_bytes for entry, _ in work)
 
         def on_progress(done_bytes: int) -> None:

@@ -7,16 +7,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from diskless import loader, sources
+from diskless import sources
+from diskless.loader import client
 from diskless.sources import Object
 from tests.loader.fault_server import FaultServer
 
 
 @contextmanager
-def listed(server: FaultServer, key: str = "") -> Iterator[tuple[loader.Job, list[Object], list[int]]]:
+def listed(server: FaultServer, key: str = "") -> Iterator[tuple[client.Job, list[Object], list[int]]]:
     """A job that has listed its objects, these, and an empty RAM file for each."""
     spec = sources.resolve(f"{server.url}/{key}", storage_options=server.storage_options)
-    with loader.start(spec) as job:
+    with client.Job(spec) as job:
         objects = list(job.list().objects)
         files = [os.memfd_create(entry.path) for entry in objects]
         try:
@@ -28,7 +29,7 @@ def listed(server: FaultServer, key: str = "") -> Iterator[tuple[loader.Job, lis
 
 def fetch(
     server: FaultServer, key: str = "", on_progress: Callable[[int], None] | None = None
-) -> tuple[dict[str, bytes], loader.JobStats]:
+) -> tuple[dict[str, bytes], client.JobStats]:
     """Return the bytes of every object by path, and what the job counted."""
     with listed(server, key) as (job, objects, files):
         job.fetch(list(zip(objects, files, strict=True)), on_progress)

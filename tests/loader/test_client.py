@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from diskless import loader, sources
+from diskless import sources
 from diskless.errors import Cancelled, CredentialsError, LoaderDied
 from diskless.loader import client, process, serve
 from diskless.loader.plan import LEAST_BYTES
@@ -153,7 +153,7 @@ def test_a_cancel_meets_a_job_whose_loader_is_just_being_replaced(monkeypatch) -
 def test_a_job_that_is_cancelled_before_it_began_stays_so() -> None:
     with FaultServer({"a": b"a"}) as server:
         spec = sources.resolve(server.url, storage_options=server.storage_options)
-        with loader.start(spec) as job:
+        with client.Job(spec) as job:
             job.cancel()
             with pytest.raises(Cancelled):
                 job.list()
@@ -205,7 +205,7 @@ def _spec(server: FaultServer, session: _Session):
 
 
 def _fetch_as(server: FaultServer, session: _Session) -> bytes:
-    with loader.start(_spec(server, session)) as job:
+    with client.Job(_spec(server, session)) as job:
         listing = job.list()
         fd = os.memfd_create("big")
         try:
@@ -234,7 +234,7 @@ def test_a_session_that_cannot_renew_is_an_error_of_credentials(either_way) -> N
     with FaultServer({"big": BIG}) as server:
         spec = _spec(server, session)
         session.fails = True
-        with loader.start(spec) as job, pytest.raises(CredentialsError, match="s3://faulty"):
+        with client.Job(spec) as job, pytest.raises(CredentialsError, match="s3://faulty"):
             job.list()
 
 
@@ -244,7 +244,7 @@ def test_a_loader_waits_for_credentials_only_so_long(in_threads, monkeypatch) ->
     monkeypatch.setattr(client.Job, "_receive", _never_answers_credentials)
     with (
         FaultServer({"big": BIG}) as server,
-        loader.start(_spec(server, _Session(lifetime_s=60))) as job,
+        client.Job(_spec(server, _Session(lifetime_s=60))) as job,
         pytest.raises(CredentialsError, match="no fresh credentials"),
     ):
         job.list()

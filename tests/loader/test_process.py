@@ -146,7 +146,8 @@ def test_idle_it_goes(server) -> None:
     script = """
         import os
         from diskless.loader import main
-        from diskless.loader.protocol import SocketChannel, pair
+        from diskless.loader.protocol import SocketChannel
+        from diskless.loader.start import pair
         main._IDLE_S = 0.05
         os.open(os.devnull, os.O_RDONLY)  # so that neither end is 3
         near, far = pair()

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diskless.loader.protocol import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, SocketChannel, pair, pieces, queues
+from diskless.loader.protocol import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, SocketChannel, pieces, queues
+from diskless.loader.start import pair
 
 
 def _sockets():
@@ -169,7 +170,8 @@ def test_descriptors_that_do_not_fit_the_receiver_are_an_error_and_none_is_leake
     out = _python(f"""
         import os, resource
         from diskless.errors import DescriptorLimit
-        from diskless.loader.protocol import SocketChannel, pair, queues
+        from diskless.loader.protocol import SocketChannel, queues
+        from diskless.loader.start import pair
         near, far = {connect}
         null = os.open(os.devnull, os.O_RDONLY)
         used = len(os.listdir("/proc/self/fd"))
@@ -196,7 +198,8 @@ def test_a_sender_waits_while_too_many_descriptors_are_under_way() -> None:
     out = _python(
         """
         import os, resource, threading
-        from diskless.loader.protocol import SocketChannel, pair
+        from diskless.loader.protocol import SocketChannel
+        from diskless.loader.start import pair
         resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
         near, far = map(SocketChannel, pair())
         null = os.open(os.devnull, os.O_RDONLY)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diskless.ram import native
+from diskless import native_api as native
 from tests.native.tree import NativeTree
 
 

@@ -72,7 +72,7 @@ def test_memfds_are_made_in_a_way_that_the_kernel_knows_and_allows(mask: int, va
 def test_no_memfds_at_all_are_an_error_that_says_so() -> None:
     script = f"""
 refuse_memfds(0, 0, {errno.ENOSYS})
-from diskless.ram import native
+from diskless import native_api as native
 print(native.unavailable())
 """
     assert "refuses RAM files" in python(MEMFD_FILTER + script).stdout

@@ -144,7 +144,7 @@ print("both worked")
 
 MOUNT = """
 import diskless
-from diskless.ram import native
+from diskless import native_api as native
 late = ctypes.CDLL({late!r}) if not {after} else None
 for _ in range(2):
     with diskless.mount({url!r}) as path:

@@ -13,7 +13,7 @@ import pytest
 
 PRELUDE = """
 import errno, os, resource, signal, socket, subprocess, sys, time
-from diskless.ram import native
+from diskless import native_api as native
 
 def start(script, *fds):
     return native.spawn(sys.executable, ["python", "-I", "-S", "-c", script], {"PATH": os.environ["PATH"]}, fds)

@@ -1,7 +1,4 @@
-"""How the bytes travel: the Loader, a process of its own that writes into RAM files it was handed."""
+"""How the bytes travel: the Loader, a process of its own that writes into RAM files it was handed.
 
-from diskless.loader.client import Job, JobStats
-
-start = Job
-
-__all__ = ["Job", "JobStats", "start"]
+Nothing is imported here, for the Loader to be quick to start: `client` is the user's side, `main` the Loader's.
+"""

@@ -20,6 +20,8 @@ def main() -> None:
     _raise_descriptor_limit()
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
+    import diskless.sources.s3  # noqa: F401  # while nothing is asked yet
+
     services: list[threading.Thread] = []
     while True:
         if not select.select([control], [], [], _IDLE_S)[0]:

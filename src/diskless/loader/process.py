@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import select
-import signal
-import socket
-import sys
 import threading
 import weakref
-from pathlib import Path
 
 from diskless.forks import at_fork
-from diskless.loader.protocol import VERSION, Channel, SocketChannel, pair, queues
+from diskless.loader import start
+from diskless.loader.protocol import VERSION, Channel, SocketChannel, queues
 from diskless.loader.serve import Service
 from diskless.loader.transfer import known
-from diskless.ram import native
 
 _log = logging.getLogger("diskless")
 _GREETING_S = 2.0
 # Left for the rest of the program where the descriptor limit has to be raised.
 _SPARE_DESCRIPTORS = 64
-# Isolated (-I) Python finds neither PYTHONPATH nor AWS Lambda's /var/task, so it is handed this process's sys.path,
-# behind its own: a json.py in the user's directory must not replace the standard one. No site (-S) starts faster.
-# diskless itself comes from where this process has it, whatever else the path holds.
-_PROGRAM = (
-    "import json, sys; home, path = json.loads(sys.argv[1]); sys.path.append(home); import diskless; sys.path.pop(); "
-    "sys.path += [p for p in path if p not in sys.path]; from diskless.loader.main import main; main()"
-)
-# What would change how the Loader itself runs.
-_NOT_INHERITED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
-
-# Guards everything below. Held around fork, so that no child gets a copy of a socket that nobody has noted yet: the
-# Loader would not see the parent end. Re-entrant, since a signal handler may fork.
-_lock = threading.RLock()
 _control: SocketChannel | None = None
 _threads_only = False
 # Every connection, and the Loader it was handed to.
 _channels: weakref.WeakKeyDictionary[Channel, SocketChannel | None] = weakref.WeakKeyDictionary()
-# Programs that were started and not yet reaped, by the number that `native.reap` takes.
-_started: set[int] = set()
 
 
 def connect() -> Channel:
     """Return a connection for one job: to the Loader process, or to a thread here where there can be no process."""
-    with _lock:
+    with start.lock:
         return _to_process() or _to_thread()
 
 
@@ -58,7 +37,7 @@ def in_process() -> bool:
 
 def lost(channel: Channel) -> None:
     """Note that the Loader behind a connection died: until all its sockets are closed it would be handed more."""
-    with _lock:
+    with start.lock:
         if _control is not None and _channels.get(channel) is _control:
             _forget()
 
@@ -85,7 +64,7 @@ def _to_process() -> Channel | None:
         control = _control or _launch()
         if control is None:
             return None
-        near, far = pair()
+        near, far = start.pair()
         channel = SocketChannel(near)
         _channels[channel] = control
         with far:
@@ -114,14 +93,10 @@ def _launch() -> SocketChannel | None:
     global _control, _threads_only
     if _threads_only:
         return None
-    _reap()
-    started, control = 0, None
+    control = started = None
     try:
-        near, far = pair()
+        near, started = start.take()
         control = SocketChannel(near)
-        with far:
-            started = _start(far)
-        _started.add(started)
         greets = select.poll()
         greets.register(near, select.POLLIN)
         if not greets.poll(_GREETING_S * 1000):
@@ -132,25 +107,13 @@ def _launch() -> SocketChannel | None:
     except (OSError, EOFError, ValueError) as error:
         if control is not None:
             control.close()
-        if started:
-            _kill(started)
+        if started is not None:
+            start.kill(started)
         _threads_only = True
         _log.info("no Loader process (%s): transfers run in threads of this process", error or "it ended at once")
         return None
     _control = control
     return control
-
-
-def _start(far: socket.socket) -> int:
-    if not native.available():
-        raise OSError("the native library is not there to start one")
-    if not sys.executable or getattr(sys, "frozen", False):
-        raise OSError("this program is no Python interpreter")
-    home = str(Path(__file__).resolve().parents[2])
-    path = [os.path.abspath(entry) for entry in sys.path]
-    environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-    argv = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, json.dumps([home, path])]
-    return native.spawn(sys.executable, argv, environment, [far.fileno()])
 
 
 def _forget() -> None:
@@ -160,25 +123,11 @@ def _forget() -> None:
     _control = None
 
 
-def _kill(started: int) -> None:
-    """End a program that is no Loader, whatever it is. What stands between it and us has it as its only child."""
-    with contextlib.suppress(OSError):
-        for pid in Path(f"/proc/{started}/task/{started}/children").read_text("ascii").split():
-            os.kill(int(pid), signal.SIGKILL)
-
-
-def _reap() -> None:
-    for started in list(_started):
-        if native.reap(started):
-            _started.discard(started)
-
-
 def _close_in_child() -> None:
     """A child has copies of the parent's sockets: closed here, or the Loader would not see the parent end."""
     _forget()
-    _started.clear()
     for channel in list(_channels):
         channel.close()
 
 
-at_fork(_close_in_child, _lock)
+at_fork(_close_in_child)

@@ -11,13 +11,15 @@ import contextlib
 import errno
 import json
 import os
-import queue
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from diskless.errors import DescriptorLimit
+
+if TYPE_CHECKING:
+    import queue
 
 Message = dict[str, object]
 _Item = TypeVar("_Item")
@@ -158,7 +160,8 @@ class QueueChannel:
 
 
 # None ends it. Descriptors that are None did not all fit.
-_Queue = queue.SimpleQueue[tuple[str, list[int] | None] | None]
+if TYPE_CHECKING:
+    _Queue = queue.SimpleQueue[tuple[str, list[int] | None] | None]
 
 
 def _copies(descriptors: Sequence[int]) -> list[int] | None:
@@ -176,6 +179,8 @@ def _copies(descriptors: Sequence[int]) -> list[int] | None:
 
 
 def _drain(messages: _Queue) -> None:
+    import queue
+
     with contextlib.suppress(queue.Empty):
         while True:
             for fd in (messages.get_nowait() or ("", ()))[1] or ():
@@ -192,15 +197,12 @@ def _too_many() -> DescriptorLimit:
 
 def queues() -> tuple[QueueChannel, QueueChannel]:
     """Return the two ends of a new connection between threads."""
+    import queue  # late: a Loader process needs none
+
     there: _Queue = queue.SimpleQueue()
     here: _Queue = queue.SimpleQueue()
     ended = [False]
     return QueueChannel(here, there, ended), QueueChannel(there, here, ended)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new connection between processes."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def pieces(items: Iterable[_Item], most: int, *, size_bytes: int = MAX_MESSAGE_BYTES // 2) -> Iterator[list[_Item]]:

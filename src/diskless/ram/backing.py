@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Protocol
 
+from diskless import native_api as native
 from diskless.errors import BackingUnavailable, InvalidOption
-from diskless.ram import native
 from diskless.ram.budget import Limit
 from diskless.ram.file import RamFile
 

@@ -7,8 +7,8 @@ import itertools
 import os
 from collections.abc import Mapping
 
+from diskless import native_api as native
 from diskless.errors import BackingUnavailable, DescriptorLimit, MountPathError
-from diskless.ram import native
 from diskless.ram.budget import Limit, memory_limits
 from diskless.ram.file import RamFile
 from diskless.ram.names import Names

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
 from diskless.errors import MountPathError
 from diskless.forks import LOCK
-from diskless.job import Job, Request, Stats, patterns
-from diskless.progress import Progress, display
-from diskless.ram import Backing, choose, parse_size, store_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from diskless.job import Job, Request, Stats
+    from diskless.progress import Progress
+    from diskless.ram import Backing
 
 # The Mounts that are open. Guarded by LOCK.
 _open: list[Mount] = []
+_ready = False
 
 
 class Mount:
@@ -129,6 +134,9 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
+    _get_ready()
+    from diskless.ram import choose
+
     with LOCK:
         chosen = choose(backing)
         if place is not None:
@@ -170,6 +178,9 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
+    _get_ready()
+    from diskless.ram import choose
+
     with LOCK:
         chosen = choose(backing)
     return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
@@ -194,11 +205,13 @@ def _job(
     keep: bool,
 ) -> Job:
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
+    from diskless import sources
+    from diskless.job import Job, Request, patterns
+    from diskless.progress import display
+    from diskless.ram import parse_size, store_of
+
     budget_bytes = parse_size(budget)
     show = display(progress, url if isinstance(url, str) else "")
-    _import_late()
-    from diskless import sources
-
     spec = sources.resolve(url, session=session, storage_options=storage_options)
     request = Request(
         spec.display,
@@ -218,17 +231,28 @@ def _job(
     return job
 
 
-def _import_late() -> None:
-    """Import what only a load needs. Under LOCK, so that no fork falls into it.
+def _get_ready() -> None:
+    """Import what only a load needs, while the Loader starts.
 
-    A child forked while another thread is in the midst of an import would wait for that thread, which it does not have.
+    Under LOCK, so that no fork falls into it: a child forked while another thread is in the midst of an import would
+    wait for that thread, which it does not have.
     """
+    global _ready
     with LOCK:
+        if _ready:
+            return
+        from diskless.loader import start
+
+        start.begin()
         import configparser  # noqa: F401
         import hashlib  # noqa: F401
         import shlex  # noqa: F401
 
-        from diskless import loader, sources  # noqa: F401
+        from diskless import job, progress, ram  # noqa: F401
+        from diskless.loader import client  # noqa: F401
+        from diskless.sources import resolve  # noqa: F401
+
+        _ready = True
 
 
 def _place(request: Request) -> str:

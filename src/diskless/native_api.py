@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-_LIBRARY = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "libdiskless.so")
+_LIBRARY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "libdiskless.so")
 
 _INT, _LONG, _LONGLONG, _UINT, _STR = ctypes.c_int, ctypes.c_long, ctypes.c_longlong, ctypes.c_uint, ctypes.c_char_p
 _STRINGS = ctypes.POINTER(ctypes.c_char_p)
