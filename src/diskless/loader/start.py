@@ -14,10 +14,12 @@ from diskless.forks import at_fork
 
 # Isolated (-I) Python finds neither PYTHONPATH nor AWS Lambda's /var/task, so it is handed this process's sys.path,
 # behind its own: a json.py in the user's directory must not replace the standard one. No site (-S) starts faster.
-# diskless itself comes from where this process has it, whatever else the path holds.
+# diskless itself comes from where this process has it, whatever else the path holds, and without its __init__, which
+# is for users.
 _PROGRAM = (
-    "import sys; home, *path = sys.argv[1:]; sys.path.append(home); import diskless; sys.path.pop(); "
-    "sys.path += [p for p in path if p not in sys.path]; from diskless.loader.main import main; main()"
+    "import sys; home, *path = sys.argv[1:]; diskless = sys.modules['diskless'] = type(sys)('diskless'); "
+    "diskless.__path__ = [home]; sys.path += [p for p in path if p not in sys.path]; "
+    "from diskless.loader.main import main; main()"
 )
 # What would change how the Loader itself runs.
 _NOT_INHERITED = ("LD_PRELOAD", "LD_AUDIT", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
@@ -70,7 +72,7 @@ def _start() -> tuple[socket.socket, int]:
         raise OSError("the native library is not there to start one")
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("this program is no Python interpreter")
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+    home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     path = [os.path.abspath(entry) for entry in sys.path]
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     argv = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, home, *path]
