@@ -26,11 +26,6 @@ class Backing(Protocol):
         ...
 
     @property
-    def descriptors_per_file(self) -> int:
-        """How many descriptors a complete file costs."""
-        ...
-
-    @property
     def survives_fork(self) -> bool:
         """Whether a forked child keeps complete files whatever its parent does."""
         ...

@@ -55,7 +55,6 @@ class Directory:
     it lives; what a killed process left behind is removed by the next one.
     """
 
-    descriptors_per_file = 0
     survives_fork = False
 
     def __init__(self, path: str) -> None:

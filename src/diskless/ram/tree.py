@@ -37,7 +37,6 @@ class Tree:
     """RAM files are memfds; libc's path calls are redirected while at least one Mount is open."""
 
     name = "tree"
-    descriptors_per_file = 1
     survives_fork = True
 
     def __init__(self) -> None:
