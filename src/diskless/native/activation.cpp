@@ -4,6 +4,7 @@
 
 #include "diskless.h"
 #include "slots.h"
+#include "umask.h"
 
 namespace diskless {
 
@@ -21,8 +22,9 @@ using namespace diskless;
 extern "C" {
 
 int diskless_activate(void) {
-  activations.fetch_add(1);
+  const bool first = activations.fetch_add(1) == 0;
   const int result = patch_objects(Reach::all);
+  if (first) learn_umask();
   if (result < 0) diskless_deactivate();
   return result;
 }

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <shared_mutex>
+#include <utility>
 
 #include "kernel.h"
 
@@ -20,16 +21,8 @@ bool stands_for(int fd, const Identity &memory) {
   return kernel::fstat(fd, &status) == 0 && Identity{status.st_dev, status.st_ino} == memory;
 }
 
-// Opens the memfd `fd` once more: with an offset, an access mode and flags of its own.
-int reopen(int fd, int flags) {
-  int opened = kernel::open(kernel::DescriptorPath(fd).text, flags);
-  // The thread that began the process may have ended, and its /proc/self/fd with it.
-  if (opened < 0 && errno == ENOENT) opened = kernel::open(kernel::DescriptorPath(fd, "thread-self").text, flags);
-  return opened < 0 ? -errno : opened;
-}
-
 int open_file(const Inode &file, int flags) {
-  const int opened = reopen(file.fd, flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW));
+  const int opened = reopen(file.fd, flags & ~not_again);
   if (opened == -ENOENT || opened == -ENOTDIR || opened == -ENXIO) return -EIO;
   if (opened < 0 || stands_for(opened, file.memory)) return opened;
   kernel::close(opened);
@@ -43,7 +36,9 @@ void fill(const Inode &inode, struct stat *status) {
   status->st_uid = inode.owner;
   status->st_gid = inode.group;
   status->st_blksize = 4096;
-  status->st_atim = status->st_mtim = status->st_ctim = inode.modified;
+  status->st_atim = inode.accessed;
+  status->st_mtim = inode.modified;
+  status->st_ctim = inode.changed;
   if (inode.is_symlink()) {
     status->st_mode = S_IFLNK | 0777;
     status->st_nlink = static_cast<nlink_t>(inode.names.size());
@@ -56,6 +51,13 @@ void fill(const Inode &inode, struct stat *status) {
 }
 
 }  // namespace
+
+int reopen(int fd, int flags) {
+  int opened = kernel::open(kernel::DescriptorPath(fd).text, flags);
+  // The thread that began the process may have ended, and its /proc/self/fd with it.
+  if (opened < 0 && errno == ENOENT) opened = kernel::open(kernel::DescriptorPath(fd, "thread-self").text, flags);
+  return opened < 0 ? -errno : opened;
+}
 
 Described describe(const struct stat &status) {
   if (!S_ISREG(status.st_mode) || status.st_dev != memory_device.load(std::memory_order_relaxed)) return {};
@@ -111,9 +113,18 @@ int status_of(const Inode &inode, struct stat *status) {
   }
   kernel::KeepErrno keep;
   if (kernel::fstat(inode.fd, status) != 0 || !(Identity{status->st_dev, status->st_ino} == inode.memory)) return -EIO;
-  status->st_mode = S_IFREG | inode.mode;
-  status->st_nlink = static_cast<nlink_t>(inode.names.size());
+  amend_status(inode, status);
   return 0;
+}
+
+void amend_status(const Inode &file, struct stat *status) {
+  if (!file.owns_fd) status->st_mode = S_IFREG | file.mode;
+  if (file.execute_here) status->st_mode = (status->st_mode & ~0111u) | (file.mode & 0111);
+  status->st_nlink = static_cast<nlink_t>(file.names.size());
+  const timespec &changed = file.changed;
+  if (std::pair(changed.tv_sec, changed.tv_nsec) > std::pair(status->st_ctim.tv_sec, status->st_ctim.tv_nsec)) {
+    status->st_ctim = changed;
+  }
 }
 
 void status_of_removed_directory(std::uint64_t number, struct stat *status) {

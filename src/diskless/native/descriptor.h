@@ -4,6 +4,7 @@
 // the directory's number, so it is recognised after dup, fork and exec, and costs nothing while nobody has it open.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <cstdint>
@@ -13,6 +14,12 @@
 namespace diskless {
 
 inline constexpr off_t directory_size = off_t{1} << 60;  // a file cannot be as large
+
+// Flags that were for the look-up of a path.
+inline constexpr int not_again = O_CREAT | O_EXCL | O_NOFOLLOW | (O_TMPFILE & ~O_DIRECTORY);
+
+// Opens the memfd `fd` once more: with an offset, an access mode and flags of its own. A descriptor or -errno.
+int reopen(int fd, int flags);
 
 struct Described {
   bool ours = false;
@@ -25,6 +32,17 @@ struct Described {
 Described describe(int fd);
 Described describe(const struct stat &status);
 
+// Makes a file without a name in `directory` and opens it with open(2)'s flags, and `mode` after the mask. Returns the
+// descriptor or -errno. A file that is to get a name is put into *made; one that is not may get one later, by linkat,
+// unless `flags` has O_EXCL. Wants the lock held, exclusively where there is `made`.
+int create(const Inode &directory, int flags, mode_t mode, Inode **made);
+
+// What the descriptor of a file stands for that has no name.
+enum class Unnamed : unsigned char { no, removed, linkable };
+Unnamed describe_unnamed(int fd, const Volume &volume);
+// Whether it is a file of ours at all, given that it is none that the Tree knows.
+bool is_unnamed(int fd);
+
 // The functions that follow want the lock held.
 
 // Opens an inode with open(2)'s flags. Returns a descriptor or -errno: EIO where the file's own descriptor was closed
@@ -34,6 +52,8 @@ int open_directory(const Inode &directory, int flags);
 
 // What stat(2) says of it. Returns 0 or -errno.
 int status_of(const Inode &inode, struct stat *status);
+// Puts right what fstat(2) says of the file's memfd.
+void amend_status(const Inode &file, struct stat *status);
 // What stat(2) says of a directory that was removed while it was open.
 void status_of_removed_directory(std::uint64_t number, struct stat *status);
 

@@ -39,11 +39,12 @@ unsigned char type_of(const Inode &inode) { return inode.is_directory() ? DT_DIR
 std::uint64_t number_above(const Inode &directory) {
   const Inode *parent = directory.parent();
   if (parent == nullptr) return directory.number;
-  return parent->overlay != nullptr ? parent->overlay->identity.number : parent->number;
+  if (parent->overlay == nullptr) return parent->number;
+  return parent->overlay->over != nullptr ? parent->overlay->over->number : parent->overlay->identity.number;
 }
 
 // What opendir and scandir do with what a look-up found. Returns a descriptor or -errno, and the directory's number.
-int open_for_reading(const Lookup &found, std::uint64_t *number) {
+int open_for_reading(Lookup &found, std::uint64_t *number) {
   const int fd = open_found(found, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0) *number = found.inode()->number;
   return fd;
@@ -54,7 +55,7 @@ template <typename Next>
   std::uint64_t number = 0;
   int fd;
   {
-    const Lookup lookup(dirfd, path, Follow::yes);
+    Lookup lookup(dirfd, path, Follow::yes);
     if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
     fd = settle(open_for_reading(lookup, &number));
   }

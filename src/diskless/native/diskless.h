@@ -17,6 +17,9 @@ DISKLESS_API int diskless_seal(int fd);
 /* The Tree. A root is a place where it shows: /diskless, or any absolute path, which it shadows. */
 DISKLESS_API int diskless_root_add(const char *path);
 DISKLESS_API int diskless_root_remove(const char *path);
+/* A scratch is a root that may be written. Its bytes are freed with it, but for files that are open or mapped. */
+DISKLESS_API int diskless_scratch_add(const char *path, unsigned mode, long long budget_bytes);
+DISKLESS_API int diskless_scratch_remove(const char *path);
 DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns);
 DISKLESS_API int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns);
 DISKLESS_API int diskless_set_symlink(const char *path, const char *target);

@@ -41,12 +41,31 @@ unsigned next_of_ours(unsigned from) {
   return most_descriptors;
 }
 
+// Each file costs a descriptor, and programs rarely ask for more than the soft limit that they begin with.
+void raise_limit(rlimit *limit) {
+  if (limit->rlim_cur >= limit->rlim_max) return;
+  rlimit raised = *limit;
+  raised.rlim_cur = limit->rlim_cur > limit->rlim_max / 2 ? limit->rlim_max : limit->rlim_cur * 2;
+  if (::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, nullptr) == 0) *limit = raised;
+}
+
+constexpr rlim_t near_the_limit = 64;
+
+}  // namespace
+
+bool is_ours(int fd) {
+  const auto number = static_cast<unsigned>(fd);
+  return number < most_descriptors && (bits[number / 64].load(std::memory_order_relaxed) >> (number % 64) & 1);
+}
+
 // Out of the way of programs that assume small numbers, and below the limit.
-int move_up(int fd) {
+int keep(int fd) {
   rlimit limit{};
   ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
   const long floor = limit.rlim_cur > 512 ? 256 : static_cast<long>(limit.rlim_cur / 2);
   int moved = kernel::fcntl(fd, F_DUPFD_CLOEXEC, floor);
+  if (moved < 0 || static_cast<rlim_t>(moved) + near_the_limit > limit.rlim_cur) raise_limit(&limit);
+  if (moved < 0) moved = kernel::fcntl(fd, F_DUPFD_CLOEXEC, floor);
   if (moved < 0) moved = kernel::fcntl(fd, F_DUPFD_CLOEXEC, 3);
   const int error = errno;
   kernel::close(fd);
@@ -59,11 +78,18 @@ int move_up(int fd) {
   return moved;
 }
 
-}  // namespace
+void release(int fd) {
+  if (!is_ours(fd)) return;
+  forget(static_cast<unsigned>(fd));
+  kernel::close(fd);
+}
 
-bool is_ours(int fd) {
-  const auto number = static_cast<unsigned>(fd);
-  return number < most_descriptors && (bits[number / 64].load(std::memory_order_relaxed) >> (number % 64) & 1);
+bool raise_descriptor_limit() {
+  rlimit limit{};
+  ::syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, &limit);
+  const rlim_t before = limit.rlim_cur;
+  raise_limit(&limit);
+  return limit.rlim_cur > before;
 }
 
 namespace intercept {
@@ -132,12 +158,12 @@ extern "C" {
 int diskless_memfd(const char *name) {
   kernel::KeepErrno keep;
   const int fd = kernel::memfd_create(name);
-  return fd < 0 ? -errno : move_up(fd);
+  return fd < 0 ? -errno : diskless::keep(fd);
 }
 
 int diskless_guard(int fd) {
   kernel::KeepErrno keep;
-  return move_up(fd);
+  return diskless::keep(fd);
 }
 
 int diskless_release(int fd) {

@@ -28,12 +28,15 @@ inline ssize_t readlink(const char *path, char *buffer, size_t size) {
   return ::syscall(SYS_readlinkat, AT_FDCWD, path, buffer, size);
 }
 inline ssize_t getcwd(char *buffer, size_t size) { return ::syscall(SYS_getcwd, buffer, size); }
-inline int memfd_create(const char *name) {
-  constexpr unsigned close_on_exec = 1, allow_sealing = 2, noexec_seal = 8, exec = 16;  // MFD_…
+inline constexpr unsigned allow_sealing = 2;  // MFD_ALLOW_SEALING
+// *refuses_execute: whether the file can never get execute bits.
+inline int memfd_create(const char *name, unsigned flags = allow_sealing, bool *refuses_execute = nullptr) {
+  constexpr unsigned close_on_exec = 1, noexec_seal = 8, exec = 16;  // MFD_…
   int fd = -1;
   // vm.memfd_noexec may forbid executable ones or want the choice made; gVisor knows no MFD_EXEC.
   for (const unsigned executable : {exec, 0u, noexec_seal}) {
-    fd = static_cast<int>(::syscall(SYS_memfd_create, name, close_on_exec | allow_sealing | executable));
+    fd = static_cast<int>(::syscall(SYS_memfd_create, name, close_on_exec | flags | executable));
+    if (refuses_execute != nullptr) *refuses_execute = executable == noexec_seal;
     if (fd >= 0 || (errno != EINVAL && errno != EACCES)) break;
   }
   return fd;

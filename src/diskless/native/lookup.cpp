@@ -2,10 +2,8 @@
 
 #include <sys/stat.h>
 
-#include <charconv>
 #include <cstring>
 
-#include "descriptor.h"
 #include "permission.h"
 
 namespace diskless {
@@ -29,7 +27,25 @@ Lookup::Lookup(int dirfd, const char *path, Follow follow, unsigned resolve)
 }
 
 Lookup::~Lookup() {
-  if (in_tree_) tree_lock.unlock_shared();
+  if (locked_) {
+    end_change();
+  } else if (in_tree_ && !released_) {
+    tree_lock.unlock_shared();
+  }
+}
+
+bool Lookup::lock_for_change(Lookup *other) {
+  kernel::KeepErrno keep;
+  const std::uint64_t version = names_version;
+  released_ = true;
+  tree_lock.unlock_shared();
+  if (other != nullptr) {
+    other->released_ = true;
+    tree_lock.unlock_shared();
+  }
+  begin_change();
+  locked_ = true;
+  return version == names_version;
 }
 
 int Lookup::error_of_existing() const {
@@ -44,92 +60,6 @@ std::string Lookup::canonical() const {
   path += '/';
   path += name_;
   return path;
-}
-
-void Lookup::start(int dirfd, const char *path) {
-  if (path[0] == '/') {
-    if (start_at_descriptor(path)) return;
-    if (!prepend(path)) done_ = true;  // too long for the kernel too
-    return;
-  }
-  if (!prepend(path)) {
-    done_ = true;
-    return;
-  }
-  if (dirfd != AT_FDCWD) {
-    const Described described = describe(dirfd);
-    if (described.directory) {
-      tree_lock.lock_shared();
-      in_tree_ = true;
-      limit_ = at_ = find_directory(described.number);
-      if (at_ == nullptr) fail(ENOENT);  // removed
-      return;
-    }
-    if (shadow_count.load() == 0) {
-      done_ = true;
-      return;
-    }
-    const ssize_t length = kernel::readlink(kernel::DescriptorPath(dirfd).text, canonical_, PATH_MAX - 1);
-    struct stat status;
-    if (length <= 0 || canonical_[0] != '/' || kernel::fstat(dirfd, &status) != 0 || !S_ISDIR(status.st_mode)) {
-      done_ = true;
-      return;
-    }
-    length_ = length == 1 ? 0 : static_cast<std::size_t>(length);
-    here_ = {status.st_dev, status.st_ino};
-    return;
-  }
-  // A directory that a shadow hides may be the working directory: so join, and begin at the root.
-  char directory[PATH_MAX];
-  const ssize_t length = kernel::getcwd(directory, sizeof directory);
-  const bool stays = std::strstr(path, "..") == nullptr;
-  if (length <= 1 || directory[0] != '/' ||
-      (stays && (shadowed_components.load() & component_bit(directory + 1)) == 0)) {
-    done_ = true;
-  } else if (!prepend("/") || !prepend({directory, static_cast<std::size_t>(length - 1)})) {
-    done_ = true;
-  }
-}
-
-// /proc/self/fd/N and its other spellings, of a descriptor of ours: what the link leads to has no path that the
-// kernel could follow.
-bool Lookup::start_at_descriptor(const char *path) {
-  char own[32];
-  std::snprintf(own, sizeof own, "/proc/%d/fd/", ::getpid());
-  for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/", static_cast<const char *>(own)}) {
-    const std::size_t length = std::strlen(prefix);
-    if (std::strncmp(path, prefix, length) != 0) continue;
-    const char *end = path + std::strlen(path);
-    int fd = -1;
-    const auto [rest, wrong] = std::from_chars(path + length, end, fd);
-    if (wrong != std::errc{} || fd < 0 || (*rest != '\0' && *rest != '/')) return false;
-    if (*rest == '\0' && follow_ != Follow::yes) {
-      done_ = true;  // the link itself is the kernel's
-      return true;
-    }
-    const Described described = describe(fd);
-    if (!described.ours) return false;
-    if ((resolve_ & (resolve_no_magiclinks | resolve_no_symlinks | resolve_beneath | resolve_in_root)) != 0) {
-      return false;
-    }
-    tree_lock.lock_shared();
-    in_tree_ = true;
-    inode_ = at_ = described.directory ? find_directory(described.number) : find_file(described.memory);
-    if (at_ == nullptr) {
-      if (described.directory) {
-        fail(ENOENT);
-      } else {  // a file that has no name any more: the kernel knows it
-        tree_lock.unlock_shared();
-        in_tree_ = false;
-        done_ = true;
-      }
-      return true;
-    }
-    last_ = Last::name;
-    if (!prepend(rest)) fail(ENAMETOOLONG);
-    return true;
-  }
-  return false;
 }
 
 bool Lookup::follows(bool last) const {
@@ -197,7 +127,7 @@ bool Lookup::step_in_tree(std::string_view component, bool last) {
     fail(EACCES);
     return false;
   }
-  Inode *found = at_->find(component);
+  Inode *found = at_->find_visible(component);
   if (found == nullptr) {
     if (!last) {
       fail(ENOENT);
@@ -312,7 +242,9 @@ bool Lookup::climb() {
       fail(ENOENT);
       return false;
     }
-    if (parent->overlay != nullptr) {
+    if (parent->overlay != nullptr && parent->overlay->over != nullptr) {
+      parent = parent->overlay->over;
+    } else if (parent->overlay != nullptr) {
       const std::string &path = parent->overlay->path;
       leave(path == "/" ? std::string_view{} : std::string_view{path});
       return !done_;
@@ -362,6 +294,7 @@ Overlay *Lookup::overlay_here(std::string_view component) {
   const std::string_view path = length_ == 0 ? std::string_view{"/"} : std::string_view{canonical_, length_};
   tree_lock.lock_shared();
   for (const auto &overlay : overlays()) {
+    if (overlay->over != nullptr) continue;
     if (overlay->path != path && (here_ == Identity{} || !(overlay->identity == here_))) continue;
     if (overlay->top.find(component) != nullptr) return overlay.get();
   }
@@ -372,11 +305,7 @@ Overlay *Lookup::overlay_here(std::string_view component) {
 Inode *Lookup::root_over(const Identity &directory) {
   tree_lock.lock_shared();
   for (const auto &root : roots()) {
-    if (!(root->beneath == directory)) continue;
-    if (Inode *inode =
-            root->overlay->top.find(std::string_view{root->canonical}.substr(root->canonical.rfind('/') + 1))) {
-      return inode;
-    }
+    if (root->beneath == directory) return root->directory->find(root->name);
   }
   tree_lock.unlock_shared();
   return nullptr;
@@ -387,6 +316,7 @@ bool Lookup::is_known_directory(std::string_view canonical) {
   bool known = false;
   tree_lock.lock_shared();
   for (const auto &overlay : overlays()) {
+    if (overlay->over != nullptr) continue;
     const std::string_view path = overlay->path;
     known = path.starts_with(canonical) && (path.size() == canonical.size() || path[canonical.size()] == '/');
     if (known) break;

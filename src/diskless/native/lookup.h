@@ -29,7 +29,8 @@ inline constexpr unsigned resolve_cached = 0x20;
 
 class Lookup {
  public:
-  // `path` is one that may_be_ours. Leaves errno as it was. While in_tree, the Lookup holds tree_lock shared.
+  // `path` is one that may_be_ours. Leaves errno as it was. While in_tree, the Lookup holds tree_lock shared, until
+  // lock_for_change.
   Lookup(int dirfd, const char *path, Follow follow, unsigned resolve = 0);
   ~Lookup();
   Lookup(const Lookup &) = delete;
@@ -47,6 +48,10 @@ class Lookup {
   bool trailing_slash() const { return trailing_slash_; }
   // For calls that want something there: `error`, ENOENT, or ENOTDIR for a slash behind a file.
   int error_of_existing() const;
+
+  // Holds the lock exclusively from now on; false if names have changed in between, when nothing that was found may
+  // be used any more and the look-up must be done again. For two look-ups the two together.
+  [[nodiscard]] bool lock_for_change(Lookup *other = nullptr);
 
   // The absolute path of what was found, without symlinks, by the name it was found under.
   std::string canonical() const;
@@ -76,6 +81,8 @@ class Lookup {
   const Follow follow_;
   const unsigned resolve_;
   bool in_tree_ = false;
+  bool locked_ = false;  // exclusively, by this one
+  bool released_ = false;
   bool done_ = false;
   bool rewritten_ = false;  // the path given no longer leads there for the kernel
   bool trailing_slash_ = false;

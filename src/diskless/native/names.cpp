@@ -2,7 +2,6 @@
 
 #include <climits>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,18 +39,19 @@ bool split(std::string_view path, std::vector<std::string> *names) {
   return !names->empty();
 }
 
-// The root that the names lie in, and how many of them lead to it. Both spellings of a shadow are known.
+// The innermost root that the names lie in, and how many of them lead to it. Both spellings of a shadow are known.
 const Root *root_of(const std::vector<std::string> &names, std::size_t *depth) {
   std::string prefix;
+  const Root *innermost = nullptr;
   for (std::size_t count = 0; count < names.size(); ++count) {
     (prefix += '/') += names[count];
     for (const auto &root : roots()) {
       if (root->spelled != prefix && root->canonical != prefix) continue;
       *depth = count + 1;
-      return root.get();
+      innermost = root.get();
     }
   }
-  return nullptr;
+  return innermost;
 }
 
 // Finds the place, and makes the directories above it if asked to. Symlinks are not followed: names that come from a
@@ -63,24 +63,22 @@ Place place_of(const char *path, bool make_parents) {
   const Root *root = root_of(names, &depth);
   if (root == nullptr) return {.error = ENOENT};
 
-  std::vector<std::string> below;
-  split(std::string_view(root->canonical).substr(root->overlay->path == "/" ? 0 : root->overlay->path.size()), &below);
-  const std::size_t to_root = below.size();
-  below.insert(below.end(), names.begin() + static_cast<std::ptrdiff_t>(depth), names.end());
-  Inode *directory = &root->overlay->top;
-  for (std::size_t i = 0; i + 1 < below.size(); ++i) {
-    if (below[i].size() > NAME_MAX) return {.error = ENAMETOOLONG};
-    Inode *next = directory->find(below[i]);
+  Inode *directory = root->directory;
+  std::string name = root->name;
+  for (std::size_t i = depth; i < names.size(); ++i) {
+    if (names[i].size() > NAME_MAX) return {.error = ENAMETOOLONG};
+    Inode *next = directory->find(name);
     if (next == nullptr) {
       if (!make_parents) return {.error = ENOENT};
       next = make_directory(directory_mode, now());
-      link(*directory, below[i], *next);
+      link(*directory, name, *next);
     }
     if (!next->is_directory()) return {.error = ENOTDIR};
+    if (next->volume->writable) return {.error = EROFS};  // what is in a scratch is for the user's calls
     directory = next;
+    name = names[i];
   }
-  if (below.back().size() > NAME_MAX) return {.error = ENAMETOOLONG};
-  return {.directory = directory, .name = below.back(), .is_root = below.size() == to_root};
+  return {.directory = directory, .name = name, .is_root = depth == names.size()};
 }
 
 timespec from_ns(long long time_ns) {
@@ -110,9 +108,15 @@ int diskless_root_add(const char *path) { return root_add(path); }
 
 int diskless_root_remove(const char *path) { return root_remove(path); }
 
+int diskless_scratch_add(const char *path, unsigned mode, long long budget_bytes) {
+  return scratch_add(path, mode & 07777, budget_bytes);
+}
+
+int diskless_scratch_remove(const char *path) { return root_remove(path); }
+
 int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns) {
   kernel::KeepErrno keep;
-  std::unique_lock lock(tree_lock);
+  const Change change;
   const Place place = place_of(path, true);
   if (place.error != 0) return -place.error;
   const Inode *there = place.directory->find(place.name);
@@ -129,7 +133,7 @@ int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_n
 
 int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns) {
   kernel::KeepErrno keep;
-  std::unique_lock lock(tree_lock);
+  const Change change;
   const Place place = place_of(path, true);
   if (place.error != 0) return -place.error;
   Inode *directory = place.directory->find(place.name);
@@ -139,7 +143,8 @@ int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns) 
   }
   if (!directory->is_directory()) return -ENOTDIR;
   directory->mode = mode & 07777;
-  directory->modified = from_ns(mtime_ns);
+  directory->accessed = directory->modified = from_ns(mtime_ns);
+  directory->changed = now();
   return 0;
 }
 
@@ -148,7 +153,7 @@ int diskless_set_symlink(const char *path, const char *target) {
   const std::size_t length = std::strlen(target);
   if (length == 0) return -ENOENT;
   if (length >= PATH_MAX) return -ENAMETOOLONG;
-  std::unique_lock lock(tree_lock);
+  const Change change;
   const Place place = place_of(path, true);
   if (place.error != 0) return -place.error;
   if (place.directory->find(place.name) != nullptr) return -EEXIST;
@@ -158,7 +163,7 @@ int diskless_set_symlink(const char *path, const char *target) {
 
 int diskless_remove(const char *path) {
   kernel::KeepErrno keep;
-  std::unique_lock lock(tree_lock);
+  const Change change;
   const Place place = place_of(path, false);
   if (place.error != 0) return -place.error;
   const Inode *inode = place.directory->find(place.name);

@@ -7,6 +7,7 @@
 
 #include "permission.h"
 #include "route.h"
+#include "umask.h"
 
 namespace diskless {
 
@@ -16,10 +17,23 @@ constexpr int tmpfile_bit = O_TMPFILE & ~O_DIRECTORY;
 
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
 
-int open_temporary(const Lookup &lookup, int flags) {
+int open_unnamed(const Lookup &lookup, int flags, mode_t mode) {
   if (!writes(flags)) return -EINVAL;
   if (const int error = lookup.error_of_existing()) return -error;
-  return lookup.inode()->is_directory() ? -EROFS : -ENOTDIR;
+  const Inode &directory = *lookup.inode();
+  if (!directory.is_directory()) return -ENOTDIR;
+  if (const int error = may_create(directory)) return -error;
+  return create(directory, flags, mode & ~current_umask() & 07777, nullptr);
+}
+
+int open_new(Lookup &lookup, int flags, mode_t mode) {
+  Inode &directory = *lookup.parent();
+  if (const int error = may_create(directory)) return -error;
+  if (!lookup.lock_for_change()) return again;
+  Inode *made = nullptr;
+  const int fd = create(directory, flags, mode & ~current_umask() & 07777, &made);
+  if (fd >= 0) link(directory, lookup.name(), *made);
+  return fd;
 }
 
 // struct open_how of openat2(2).
@@ -36,27 +50,27 @@ Follow follow_of(int flags) {
   return follow_unless((flags & O_NOFOLLOW) != 0 || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL));
 }
 
-int open_found(const Lookup &lookup, int flags) {
+int open_found(Lookup &lookup, int flags, mode_t mode) {
   if ((flags & O_PATH) != 0) flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  if ((flags & tmpfile_bit) != 0) return open_temporary(lookup, flags);
-  const bool create = (flags & O_CREAT) != 0;
-  if (create && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
-  if (create && lookup.trailing_slash() && lookup.error() == ELOOP && lookup.last() == Last::name) return -EISDIR;
+  if ((flags & tmpfile_bit) != 0) return open_unnamed(lookup, flags, mode);
+  const bool creates = (flags & O_CREAT) != 0;
+  if (creates && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
+  if (creates && lookup.trailing_slash() && lookup.error() == ELOOP && lookup.last() == Last::name) return -EISDIR;
   if (lookup.error() != 0) return -lookup.error();
-  if (create && lookup.trailing_slash()) return -EISDIR;
+  if (creates && lookup.trailing_slash()) return -EISDIR;
   const Inode *inode = lookup.inode();
-  if (inode == nullptr) return create ? -EROFS : -ENOENT;
-  if (create && (flags & O_EXCL) != 0) return -EEXIST;
+  if (inode == nullptr) return creates ? open_new(lookup, flags, mode) : -ENOENT;
+  if (creates && (flags & O_EXCL) != 0) return -EEXIST;
   if (inode->is_symlink()) return (flags & O_DIRECTORY) != 0 ? -ENOTDIR : -ELOOP;
   if (const int error = lookup.error_of_existing()) return -error;
   if (inode->is_directory()) {
-    if (create || writes(flags)) return -EISDIR;
+    if (creates || writes(flags)) return -EISDIR;
     if ((flags & O_PATH) == 0 && !permits(*inode, R_OK, Who::effective)) return -EACCES;
     if ((flags & O_NOATIME) != 0 && !owns(*inode)) return -EPERM;
     return open_directory(*inode, flags);
   }
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
-  if (writes(flags)) return -EROFS;
+  if (writes(flags) && !inode->volume->writable) return -EROFS;
   return open_inode(*inode, flags);
 }
 
@@ -77,14 +91,21 @@ long openat2(int dirfd, const char *path, const void *how, std::size_t size) {
     if (*path == '\0') path = ".";
   }
   const int flags = static_cast<int>(asked.flags);
-  const Lookup lookup(dirfd, path, follow_of(flags), resolve);
-  if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
-  return settle(long{open_found(lookup, flags)});
+  const bool makes = (flags & (O_CREAT | tmpfile_bit)) != 0;
+  if (asked.flags > 0xffffffff || (makes ? asked.mode & ~std::uint64_t{07777} : asked.mode) != 0) {
+    return settle(-long{EINVAL});
+  }
+  while (true) {
+    Lookup lookup(dirfd, path, follow_of(flags), resolve);
+    if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
+    const int result = open_found(lookup, flags, static_cast<mode_t>(asked.mode));
+    if (result != again) return settle(long{result});
+  }
 }
 
 int open_for_dlopen(const char *path) {
   if (!may_be_ours(path)) return not_in_tree;
-  const Lookup lookup(AT_FDCWD, path, Follow::yes);
+  Lookup lookup(AT_FDCWD, path, Follow::yes);
   if (!lookup.in_tree()) return not_in_tree;
   kernel::KeepErrno keep;
   return open_found(lookup, O_RDONLY | O_CLOEXEC);
@@ -98,7 +119,7 @@ namespace intercept {
   int name##_of_words(const char *path, int flags, mode_t mode) __asm__(symbol);               \
   int name##_of_words(const char *path, int flags, mode_t mode) {                              \
     return route(                                                                              \
-        path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        path, follow_of(flags), [=](Lookup &found) { return open_found(found, flags, mode); }, \
         [=](const char *real) { return NEXT(name)(real, flags, mode); });                      \
   }
 DEFINE_OPEN(open, "_ZN8diskless9intercept4openEPKciz")
@@ -110,36 +131,36 @@ DEFINE_OPEN(__open64, "_ZN8diskless9intercept8__open64EPKciz")
   int name##_of_words(int dirfd, const char *path, int flags, mode_t mode) __asm__(symbol);           \
   int name##_of_words(int dirfd, const char *path, int flags, mode_t mode) {                          \
     return route(                                                                                     \
-        dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
+        dirfd, path, follow_of(flags), [=](Lookup &found) { return open_found(found, flags, mode); }, \
         [=](int at, const char *real) { return NEXT(name)(at, real, flags, mode); });                 \
   }
 DEFINE_OPENAT(openat, "_ZN8diskless9intercept6openatEiPKciz")
 DEFINE_OPENAT(openat64, "_ZN8diskless9intercept8openat64EiPKciz")
 
-#define DEFINE_CREAT(name)                                                                                      \
-  int name(const char *path, mode_t mode) {                                                                     \
-    return route(                                                                                               \
-        path, Follow::yes, [](const Lookup &found) { return open_found(found, O_CREAT | O_WRONLY | O_TRUNC); }, \
-        [=](const char *real) { return NEXT(name)(real, mode); });                                              \
+#define DEFINE_CREAT(name)                                                                                       \
+  int name(const char *path, mode_t mode) {                                                                      \
+    return route(                                                                                                \
+        path, Follow::yes, [=](Lookup &found) { return open_found(found, O_CREAT | O_WRONLY | O_TRUNC, mode); }, \
+        [=](const char *real) { return NEXT(name)(real, mode); });                                               \
   }
 DEFINE_CREAT(creat)
 DEFINE_CREAT(creat64)
 
 // The fortified twins, for calls without a mode.
-#define DEFINE_OPEN_2(name)                                                                    \
-  int name(const char *path, int flags) {                                                      \
-    return route(                                                                              \
-        path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](const char *real) { return NEXT(name)(real, flags); });                            \
+#define DEFINE_OPEN_2(name)                                                                 \
+  int name(const char *path, int flags) {                                                   \
+    return route(                                                                           \
+        path, follow_of(flags), [=](Lookup &found) { return open_found(found, flags, 0); }, \
+        [=](const char *real) { return NEXT(name)(real, flags); });                         \
   }
 DEFINE_OPEN_2(__open_2)
 DEFINE_OPEN_2(__open64_2)
 
-#define DEFINE_OPENAT_2(name)                                                                         \
-  int name(int dirfd, const char *path, int flags) {                                                  \
-    return route(                                                                                     \
-        dirfd, path, follow_of(flags), [=](const Lookup &found) { return open_found(found, flags); }, \
-        [=](int at, const char *real) { return NEXT(name)(at, real, flags); });                       \
+#define DEFINE_OPENAT_2(name)                                                                      \
+  int name(int dirfd, const char *path, int flags) {                                               \
+    return route(                                                                                  \
+        dirfd, path, follow_of(flags), [=](Lookup &found) { return open_found(found, flags, 0); }, \
+        [=](int at, const char *real) { return NEXT(name)(at, real, flags); });                    \
   }
 DEFINE_OPENAT_2(__openat_2)
 DEFINE_OPENAT_2(__openat64_2)

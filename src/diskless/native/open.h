@@ -7,8 +7,9 @@
 
 namespace diskless {
 
-// The result of open(2) on what a look-up found: a descriptor or -errno. The lock is held by the Lookup.
-int open_found(const Lookup &lookup, int flags);
+// The result of open(2) on what a look-up found: a descriptor, -errno, or `again` (route.h). The lock is held by the
+// Lookup, exclusively afterwards where a file was made.
+int open_found(Lookup &lookup, int flags, mode_t mode = 0);
 
 // What openat(2)'s flags say about a symlink at the end of the path.
 Follow follow_of(int flags);

@@ -8,10 +8,18 @@ namespace diskless {
 // access(2) asks for the user who started the program, everything else for the one whose rights it has now.
 enum class Who : bool { real, effective };
 
-// `wanted` is made of R_OK and X_OK; whether anything may be written is not asked here.
+// `wanted` is made of R_OK, W_OK and X_OK; whether the volume may be written is not asked here.
 bool permits(const Inode &inode, int wanted, Who who);
 
 // Whether the user may do what an owner may.
 bool owns(const Inode &inode);
+
+bool is_privileged();
+bool has_group(gid_t group, Who who);
+
+// Whether a name may be made in the directory, or `victim` lose its name there: 0 or an errno, as the kernel's
+// may_create and may_delete say it.
+int may_create(const Inode &directory);
+int may_delete(const Inode &directory, const Inode &victim, bool as_directory);
 
 }  // namespace diskless

@@ -1,15 +1,10 @@
 #include "roots.h"
 
-#include <dirent.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <mutex>
-#include <set>
 
 #include "lookup.h"
 
@@ -28,9 +23,6 @@ std::vector<std::unique_ptr<Overlay>> &overlays() {
   return instance;
 }
 
-namespace {
-
-// The names of an absolute path, or nothing where it is relative or has `..` in it.
 std::vector<std::string> components(std::string_view path) {
   std::vector<std::string> names;
   if (path.empty() || path[0] != '/') return {};
@@ -51,10 +43,7 @@ std::string join(const std::vector<std::string> &names, std::size_t count) {
   return path.empty() ? "/" : path;
 }
 
-std::string first_component(std::string_view path) {
-  const auto names = components(path);
-  return names.empty() ? std::string() : names.front();
-}
+namespace {
 
 Identity identity_of(const char *path) {
   struct stat status;
@@ -62,131 +51,170 @@ Identity identity_of(const char *path) {
   return {status.st_dev, status.st_ino};
 }
 
-// Where a new root will hang: in a directory of the Tree (a missing ancestor of another root), or over a real one.
-struct Anchor {
-  std::uint64_t directory = 0;       // its number, or 0 for a real one
-  std::string path;                  // canonical
-  std::vector<std::string> missing;  // names below it, the root's own last
-  Identity beneath{};                // the root's real directory, if it exists
-  int error = 0;
-};
+bool is_below(std::string_view path, std::string_view above) {
+  return path.size() > above.size() && path.starts_with(above) && path[above.size()] == '/';
+}
 
-Anchor find_anchor(const std::vector<std::string> &names) {
-  Anchor anchor;
+// Follows symlinks as far as the path exists, in the Tree and out of it. Sets *canonical, or returns an errno.
+int find_canonical(const std::vector<std::string> &names, std::string *canonical) {
   for (std::size_t count = names.size() + 1; count-- > 0;) {
     const std::string prefix = join(names, count);
-    anchor.missing.assign(names.begin() + static_cast<std::ptrdiff_t>(count), names.end());
+    bool is_directory = true;
     {
       Lookup lookup(AT_FDCWD, prefix.c_str(), Follow::yes);
       if (lookup.in_tree()) {
         if (lookup.error() == ENOENT || (lookup.error() == 0 && lookup.inode() == nullptr)) continue;
-        anchor.error = lookup.error();
-        if (anchor.error != 0) return anchor;
-        // Within another root, or around one.
-        anchor.error = !lookup.inode()->implied ? EEXIST : anchor.missing.empty() ? EBUSY : 0;
-        anchor.directory = lookup.inode()->number;
-        anchor.path = path_of(*lookup.inode());
-        return anchor;
+        if (lookup.error() != 0) return lookup.error();
+        *canonical = lookup.canonical();
+        is_directory = lookup.inode()->is_directory();
       }
     }
-    char real[PATH_MAX];
-    if (::realpath(prefix.c_str(), real) == nullptr) {
-      if (errno == ENOENT) continue;
-      anchor.error = errno;
-      return anchor;
-    }
-    anchor.path = real;
-    anchor.beneath = identity_of(real);
-    if (anchor.missing.empty()) {
-      if (anchor.path == "/") {
-        anchor.error = EBUSY;
-        return anchor;
-      }
-      const std::size_t slash = anchor.path.rfind('/');
-      anchor.missing = {anchor.path.substr(slash + 1)};
-      anchor.path = slash == 0 ? "/" : anchor.path.substr(0, slash);
-    } else {
-      if (anchor.beneath == Identity{}) anchor.error = ENOTDIR;
-      anchor.beneath = {};
-    }
-    return anchor;
-  }
-  anchor.error = ENOENT;
-  return anchor;
-}
-
-// Bind mounts: where else the filesystem that holds `canonical` is mounted. Nothing is asked of those mounts
-// themselves, since one of them may be a network filesystem that does not answer.
-void add_bind_mounts(const std::string &canonical, std::set<std::string> &found) {
-  std::FILE *mounts = std::fopen("/proc/self/mountinfo", "re");
-  if (mounts == nullptr) return;
-  std::vector<std::pair<std::string, std::string>> points;  // where, and which device
-  std::size_t longest = 0;
-  std::string device;
-  char *line = nullptr;
-  std::size_t size = 0;
-  while (::getline(&line, &size, mounts) > 0) {
-    char numbers[32], point[PATH_MAX];
-    if (std::sscanf(line, "%*d %*d %31s %*s %4095s", numbers, point) != 2) continue;
-    const std::string_view at = point;
-    const bool above =
-        canonical.starts_with(at) && (at == "/" || canonical.size() == at.size() || canonical[at.size()] == '/');
-    if (above && at.size() >= longest) {
-      longest = at.size();
-      device = numbers;
-    }
-    points.emplace_back(point, numbers);
-  }
-  std::free(line);
-  std::fclose(mounts);
-  for (const auto &[point, numbers] : points) {
-    if (numbers == device) found.insert(first_component(point));
-  }
-}
-
-// First components of all spellings that may lead to a shadow: symlinks in the root directory, and bind mounts.
-std::vector<std::string> aliases(const std::string &spelled, const std::string &canonical) {
-  std::set<std::string> found{first_component(spelled), first_component(canonical)};
-  add_bind_mounts(canonical, found);
-  if (DIR *top = ::opendir("/")) {
-    while (const struct dirent *entry = ::readdir(top)) {
+    if (canonical->empty()) {
       char real[PATH_MAX];
-      const std::string path = std::string("/") + entry->d_name;
-      struct stat status;
-      if (kernel::fstatat(AT_FDCWD, path.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
-      if (!S_ISLNK(status.st_mode) || ::realpath(path.c_str(), real) == nullptr) continue;
-      if (real[1] == '\0' || found.contains(first_component(real))) found.insert(entry->d_name);
+      if (::realpath(prefix.c_str(), real) == nullptr) {
+        if (errno == ENOENT) continue;
+        return errno;
+      }
+      *canonical = real;
+      is_directory = !(identity_of(real) == Identity{});
     }
-    ::closedir(top);
+    if (count == names.size()) return *canonical == "/" ? EBUSY : 0;
+    if (!is_directory) return ENOTDIR;
+    if (*canonical == "/") canonical->clear();
+    for (std::size_t i = count; i < names.size(); ++i) (*canonical += '/') += names[i];
+    return 0;
   }
-  found.erase("");
-  return {found.begin(), found.end()};
+  return ENOENT;
 }
 
-Overlay &overlay_at(const std::string &path) {
-  for (const auto &overlay : overlays()) {
-    if (overlay->path == path) return *overlay;
-  }
+Overlay &make_overlay() {
   overlays().push_back(std::make_unique<Overlay>());
   Overlay &overlay = *overlays().back();
-  overlay.path = path;
-  overlay.identity = identity_of(path.c_str());
   overlay.top.kind = Inode::Kind::directory;
-  overlay.top.mode = 0555;  // who may not search the real directory is told so by the kernel
+  overlay.top.mode = 0555;  // who may not search the directory beneath is told so when it is searched
   overlay.top.overlay = &overlay;
   return overlay;
 }
 
-Overlay *overlay_above(Inode *directory) {
-  while (directory->overlay == nullptr) directory = directory->parent();
-  return directory->overlay;
+Overlay &overlay_at(const std::string &path) {
+  for (const auto &overlay : overlays()) {
+    if (overlay->over == nullptr && overlay->path == path) return *overlay;
+  }
+  Overlay &overlay = make_overlay();
+  overlay.path = path;
+  overlay.identity = identity_of(path.c_str());
+  return overlay;
 }
+
+Overlay &overlay_over(Inode &directory) {
+  if (directory.above == nullptr) {
+    directory.above = &make_overlay();
+    directory.above->over = &directory;
+  }
+  return *directory.above;
+}
+
+// The innermost root that a path lies in, or null.
+Root *root_around(std::string_view canonical) {
+  Root *innermost = nullptr;
+  for (const auto &root : roots()) {
+    if (!is_below(canonical, root->canonical)) continue;
+    if (innermost == nullptr || is_below(root->canonical, innermost->canonical)) innermost = root.get();
+  }
+  return innermost;
+}
+
+// The directory in which `root` is to hang. Within a scratch the directories above it are made, as for a mount point;
+// over the real filesystem missing ones are implied.
+Inode *directory_for(Root &root) {
+  std::vector<std::string> names = components(root.canonical);
+  names.pop_back();
+  auto missing = names.begin();
+  Inode *directory;
+  if (Root *around = root_around(root.canonical)) {
+    root.beneath = {};
+    directory = around->directory->find(around->name);
+    missing += static_cast<std::ptrdiff_t>(components(around->canonical).size());
+    for (; missing != names.end(); ++missing) {
+      Inode *next = directory->find(*missing);
+      if (next != nullptr && !next->is_directory()) break;  // hidden by an implied directory
+      if (next == nullptr) {
+        next = make_directory(0755, now());
+        next->volume = directory->volume;
+        link(*directory, *missing, *next);
+      }
+      directory = next;
+    }
+    directory = &overlay_over(*directory).top;
+  } else {
+    root.beneath = identity_of(root.canonical.c_str());
+    std::size_t count = names.size();
+    while (count > 0 && identity_of(join(names, count).c_str()) == Identity{}) --count;
+    directory = &overlay_at(join(names, count)).top;
+    missing += static_cast<std::ptrdiff_t>(count);
+  }
+  for (; missing != names.end(); ++missing) {
+    Inode *next = directory->find(*missing);
+    if (next == nullptr) {
+      next = make_directory(0555, now());
+      next->implied = true;
+      link(*directory, *missing, *next);
+    }
+    directory = next;
+  }
+  return directory;
+}
+
+// An Overlay's top or an implied directory that nothing hangs in any more is of no use.
+void prune(Inode *directory) {
+  while (directory->overlay == nullptr && directory->implied && directory->entries.empty()) {
+    Inode *parent = directory->parent();
+    unlink(*parent, std::string(directory->names.front().second));
+    directory = parent;
+  }
+  if (directory->overlay != nullptr && directory->entries.empty()) {
+    if (Inode *over = directory->overlay->over) over->above = nullptr;
+    std::erase_if(overlays(), [&](const auto &overlay) { return &overlay->top == directory; });
+  }
+}
+
+// Where what loses its place stays until each root has a new one, so that none finds what was there before.
+struct Limbo {
+  Inode directory;
+  Limbo() { directory.kind = Inode::Kind::directory; }
+  ~Limbo() {
+    while (!directory.entries.empty()) unlink_all(directory, std::string(directory.entries.begin()->second.name));
+  }
+  void take(Inode &from, const std::string &name) {
+    link(directory, name, *from.find(name));
+    unlink(from, name);
+  }
+};
+
+// In its place there may be a directory that was implied by the roots which lie in this one.
+void hang(Root &root, Inode &top, Limbo &limbo) {
+  root.directory = directory_for(root);
+  root.name = root.canonical.substr(root.canonical.rfind('/') + 1);
+  if (root.directory->find(root.name) != nullptr) limbo.take(*root.directory, root.name);
+  link(*root.directory, root.name, top);
+}
+
+// After a root around it came or is about to go.
+void hang_anew(Root &root, Limbo &limbo) {
+  Inode *const before = root.directory;
+  Inode &top = *before->find(root.name);
+  hang(root, top, limbo);
+  unlink(*before, root.name);
+  prune(before);
+}
+
+bool is_below_default(std::string_view path) { return is_below(path, default_root); }
 
 void count_shadows() {
   unsigned count = 0;
   std::uint64_t bits = 0;
   for (const auto &root : roots()) {
-    if (root->canonical == default_root) continue;
+    if (root->first_components.empty()) continue;
     ++count;
     for (const auto &name : root->first_components) bits |= component_bit(name.c_str());
   }
@@ -202,16 +230,66 @@ void learn_memory_device() {
   if (fd >= 0) kernel::close(fd);
 }
 
-// An Overlay's top or a missing ancestor that nothing hangs in any more is of no use.
-void prune(Inode *directory) {
-  while (directory->overlay == nullptr && directory->implied && directory->entries.empty()) {
-    Inode *parent = directory->parent();
-    unlink(*parent, std::string(directory->names.front().second));
-    directory = parent;
+// Below /diskless a root is listed like any directory there.
+Inode *make_listed_directory(const std::string &canonical) {
+  std::vector<std::string> names = components(canonical);
+  Root *around = root_around(canonical);
+  Inode *directory = around->directory->find(around->name);
+  for (std::size_t i = components(around->canonical).size(); i + 1 < names.size(); ++i) {
+    Inode *next = directory->find(names[i]);
+    if (next == nullptr) {
+      next = make_directory(0555, now());
+      next->implied = true;
+      link(*directory, names[i], *next);
+    }
+    directory = next;
   }
-  if (directory->overlay != nullptr && directory->entries.empty()) {
-    std::erase_if(overlays(), [&](const auto &overlay) { return &overlay->top == directory; });
+  return directory;
+}
+
+int add(const std::vector<std::string> &names, mode_t mode, std::unique_ptr<Root> root) {
+  learn_memory_device();
+  if (memory_device.load() == 0) return -ENOSYS;
+  root->spelled = root->canonical = join(names, names.size());
+  // /diskless is itself also where there is a real one, and needs no look at the disk.
+  const bool is_default = root->spelled == default_root;
+  if (!is_default && !is_below_default(root->spelled)) {
+    root->canonical.clear();
+    if (const int error = find_canonical(names, &root->canonical)) return -error;
+    root->first_components = first_components_of(root->spelled, root->canonical);
   }
+
+  const Change change;
+  const std::string &canonical = root->canonical;
+  std::vector<Root *> within;  // those that will lie in this one
+  for (const auto &other : roots()) {
+    if (other->canonical == canonical || other->spelled == root->spelled) return -EEXIST;
+    if (is_below(other->canonical, canonical) && !is_default) {
+      if (!root->volume.writable) return -EBUSY;
+      if (root_around(other->canonical) == root_around(canonical)) within.push_back(other.get());
+    }
+  }
+  Root *around = root_around(canonical);
+  const bool listed = around != nullptr && around->canonical == default_root;
+  if (around != nullptr && !around->volume.writable && !(listed && root->volume.writable)) return -EEXIST;
+  if (around == nullptr && is_below_default(canonical)) return -ENOENT;
+  if (listed) {
+    root->directory = make_listed_directory(canonical);
+    root->name = names.back();
+    if (root->directory->find(root->name) != nullptr) return -EEXIST;
+  }
+  Inode *top = make_directory(mode, now());
+  if (root->volume.writable) top->volume = &root->volume;
+  Limbo limbo;
+  if (listed) {
+    link(*root->directory, root->name, *top);
+  } else {
+    hang(*root, *top, limbo);
+  }
+  roots().push_back(std::move(root));
+  for (Root *each : within) hang_anew(*each, limbo);
+  count_shadows();
+  return 0;
 }
 
 }  // namespace
@@ -220,57 +298,48 @@ int root_add(const char *path) {
   kernel::KeepErrno keep;
   const std::vector<std::string> names = components(path);
   if (names.empty()) return -EINVAL;
-  learn_memory_device();
-  if (memory_device.load() == 0) return -ENOSYS;
-  const std::string spelled = join(names, names.size());
-  // /diskless is itself also where there is a real one, and needs no look at the disk.
-  Anchor anchor = spelled == default_root ? Anchor{0, "/", {"diskless"}} : find_anchor(names);
-  if (anchor.error != 0) return -anchor.error;
-  auto root = std::make_unique<Root>();
-  root->spelled = spelled;
-  root->canonical = (anchor.path == "/" ? "" : anchor.path) + join(anchor.missing, anchor.missing.size());
-  root->beneath = anchor.beneath;
-  if (spelled != default_root) root->first_components = aliases(spelled, root->canonical);
+  return add(names, 0555, std::make_unique<Root>());
+}
 
-  std::unique_lock lock(tree_lock);
-  Inode *directory = anchor.directory != 0 ? find_directory(anchor.directory) : &overlay_at(anchor.path).top;
-  if (directory == nullptr) return -ENOENT;
-  while (anchor.missing.size() > 1) {
-    Inode *next = directory->find(anchor.missing.front());
-    if (next == nullptr) {
-      next = make_directory(0555, now());
-      next->implied = true;
-      link(*directory, anchor.missing.front(), *next);
-    } else if (!next->implied) {
-      return -EEXIST;
-    }
-    directory = next;
-    anchor.missing.erase(anchor.missing.begin());
-  }
-  if (const Inode *there = directory->find(anchor.missing.front())) return there->implied ? -EBUSY : -EEXIST;
-  link(*directory, anchor.missing.front(), *make_directory(0555, now()));
-  root->overlay = overlay_above(directory);
-  roots().push_back(std::move(root));
-  count_shadows();
-  return 0;
+int scratch_add(const char *path, mode_t mode, long long budget_bytes) {
+  static std::atomic<std::uint64_t> last_number{0};
+  kernel::KeepErrno keep;
+  const std::vector<std::string> names = components(path);
+  if (names.empty() || budget_bytes < 0) return -EINVAL;
+  auto root = std::make_unique<Root>();
+  root->volume = {.writable = true, .number = last_number.fetch_add(1) + 1, .budget_bytes = budget_bytes};
+  return add(names, mode, std::move(root));
 }
 
 int root_remove(const char *path) {
   kernel::KeepErrno keep;
   const std::vector<std::string> names = components(path);
   const std::string spelled = join(names, names.size());
-  std::unique_lock lock(tree_lock);
-  const auto root = std::ranges::find(roots(), spelled, [](const auto &each) { return each->spelled; });
-  if (root == roots().end()) return -ENOENT;
-  Inode *directory = &(*root)->overlay->top;
-  std::vector<std::string> below = components((*root)->canonical);
-  below.erase(below.begin(), below.begin() + static_cast<std::ptrdiff_t>(components((*root)->overlay->path).size()));
-  for (std::size_t i = 0; i + 1 < below.size(); ++i) directory = directory->find(below[i]);
-  unlink_all(*directory, below.back());
-  prune(directory);
-  roots().erase(root);
+  const Change change;
+  const auto found = std::ranges::find(roots(), spelled, [](const auto &each) { return each->spelled; });
+  if (found == roots().end()) return -ENOENT;
+  if ((*found)->canonical == default_root &&
+      std::ranges::any_of(roots(), [](const auto &each) { return is_below_default(each->canonical); })) {
+    return -EBUSY;
+  }
+  const std::unique_ptr<Root> root = std::move(*found);
+  roots().erase(found);
+  Limbo limbo;
+  limbo.take(*root->directory, root->name);
+  for (const auto &each : roots()) {
+    if (!is_below(each->canonical, root->canonical)) continue;
+    const Root *around = root_around(each->canonical);
+    if (around == nullptr || !is_below(around->canonical, root->canonical)) hang_anew(*each, limbo);
+  }
+  prune(root->directory);
   count_shadows();
   return 0;
+}
+
+bool relative_may_be_ours(const char *path) {
+  if (shadow_count.load(std::memory_order_relaxed) == 0) return std::strstr(path, "diskless") != nullptr;
+  if (path[0] == '\0') return false;
+  return true;
 }
 
 }  // namespace diskless

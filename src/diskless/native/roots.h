@@ -4,6 +4,9 @@
 // holds the first name of each root below it. Where ancestors of a shadow are missing, the Overlay lies over the
 // deepest one that exists, and the missing ones are directories of the Tree. The real directory is known by its
 // canonical path and by (device, inode), so symlinks, `..` and bind mounts lead to it too.
+//
+// A root within a scratch hangs in an Overlay over a directory of that scratch. Roots come and go in any order: each
+// time, those that lie in a root that comes or goes are hung anew, by their canonical paths.
 #pragma once
 
 #include <atomic>
@@ -23,15 +26,18 @@ namespace diskless {
 struct Overlay {
   std::string path;  // canonical; "/" for the root directory
   Identity identity;
-  Inode top;  // never listed: only its entries are laid over the real directory
+  Inode *over = nullptr;  // the directory of the Tree that it lies over, if not a real one: then it has no path
+  Inode top;              // never listed: only its entries are laid over the directory
 };
 
 struct Root {
   std::string spelled;
   std::string canonical;
-  Overlay *overlay;
+  Inode *directory = nullptr;  // in which it hangs, as `name`
+  std::string name;
   Identity beneath;                           // the real directory that is hidden; {} where there is none
   std::vector<std::string> first_components;  // of every spelling that may lead here
+  Volume volume;                              // of a scratch
 };
 
 inline constexpr std::string_view default_root = "/diskless";
@@ -49,6 +55,14 @@ extern std::atomic<std::uint64_t> shadowed_components;
 // All return 0 or -errno, and take the lock themselves.
 int root_add(const char *path);
 int root_remove(const char *path);
+// A root that may be written: at a path below /diskless, or anywhere else as a shadow. Taken away by root_remove.
+int scratch_add(const char *path, mode_t mode, long long budget_bytes);
+
+// The first components of all paths that may lead to a shadow (spellings.cpp).
+std::vector<std::string> first_components_of(const std::string &spelled, const std::string &canonical);
+// The names of an absolute path, or nothing where it is relative or has `..` in it.
+std::vector<std::string> components(std::string_view path);
+std::string join(const std::vector<std::string> &names, std::size_t count);
 
 inline std::uint64_t component_bit(const char *name) {
   std::uint32_t hash = 2166136261u;

@@ -21,14 +21,26 @@ Result settle(Result result) {
   return -1;
 }
 
+// What `ours` returns where names changed while it became a writer: the path is looked up anew.
+inline constexpr int again = -200000;
+
 // Out of line, since a Lookup is large and the other path should not pay for it.
-// `ours(const Lookup &)` runs with the lock held and returns a result or -errno; `next(int dirfd, const char *path)`.
+// `ours(Lookup &)` runs with the lock held and returns a result, -errno or `again`; `next(int dirfd, const char *path)`.
 template <typename Ours, typename Next>
 [[gnu::noinline]] auto look_up(int dirfd, const char *path, Follow follow, Ours ours, Next next)
     -> decltype(next(dirfd, path)) {
-  const Lookup lookup(dirfd, path, follow);
-  if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
-  return settle(static_cast<decltype(next(dirfd, path))>(ours(lookup)));
+  while (true) {
+    Lookup lookup(dirfd, path, follow);
+    if (!lookup.in_tree()) return next(lookup.dirfd(), lookup.path());
+    const auto result = static_cast<decltype(next(dirfd, path))>(ours(lookup));
+    if (result != again) return settle(result);
+  }
+}
+
+// For `ours`: does what `rule(const Lookup &)` does with the lock held exclusively.
+template <typename Rule>
+auto changing(Rule rule) {
+  return [=](Lookup &found) -> decltype(rule(found)) { return found.lock_for_change() ? rule(found) : again; };
 }
 
 inline bool may_be_ours(int dirfd, const char *path) {

@@ -1,4 +1,4 @@
-// The filesystem that the Tree seems to be: statfs, statvfs, pathconf, and extended attributes.
+// The filesystem that the Tree seems to be: statfs, statvfs, pathconf.
 
 #include "space.h"
 
@@ -6,13 +6,14 @@
 #include <linux/magic.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
-#include <sys/xattr.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <shared_mutex>
 
-#include "permission.h"
 #include "route.h"
+#include "stand.h"
 
 namespace diskless {
 
@@ -23,27 +24,43 @@ constexpr unsigned long valid_flag = 0x0020;  // ST_VALID, which statfs sets bes
 
 std::atomic<long long> total_bytes{0}, free_bytes{0};
 
-void fill(struct statfs *space) {
+// A scratch seems as large as its budget, and as full as its files make it.
+struct Space {
+  unsigned long blocks, free;
+};
+
+Space space_of(const Volume &volume) {
+  long long total = total_bytes.load(), free = free_bytes.load();
+  if (volume.budget_bytes > 0) {
+    total = volume.budget_bytes;
+    free = std::min(free, std::max(0ll, total - used_bytes(volume)));
+  }
+  return {static_cast<unsigned long>(total) / block_bytes, static_cast<unsigned long>(free) / block_bytes};
+}
+
+void fill(struct statfs *space, const Volume &volume) {
+  const Space has = space_of(volume);
   std::memset(space, 0, sizeof *space);
   space->f_type = TMPFS_MAGIC;
   space->f_bsize = space->f_frsize = block_bytes;
-  space->f_blocks = static_cast<fsblkcnt_t>(total_bytes.load()) / block_bytes;
-  space->f_bfree = space->f_bavail = static_cast<fsblkcnt_t>(free_bytes.load()) / block_bytes;
+  space->f_blocks = has.blocks;
+  space->f_bfree = space->f_bavail = has.free;
   space->f_files = space->f_blocks;
   space->f_ffree = space->f_bfree;
   space->f_namelen = NAME_MAX;
-  space->f_flags = ST_RDONLY | static_cast<long>(valid_flag);
+  space->f_flags = (volume.writable ? 0 : ST_RDONLY) | static_cast<long>(valid_flag);
 }
 
-void fill(struct statvfs *space) {
+void fill(struct statvfs *space, const Volume &volume) {
+  const Space has = space_of(volume);
   std::memset(space, 0, sizeof *space);
   space->f_bsize = space->f_frsize = block_bytes;
-  space->f_blocks = static_cast<fsblkcnt_t>(total_bytes.load()) / block_bytes;
-  space->f_bfree = space->f_bavail = static_cast<fsblkcnt_t>(free_bytes.load()) / block_bytes;
+  space->f_blocks = has.blocks;
+  space->f_bfree = space->f_bavail = has.free;
   space->f_files = space->f_blocks;
   space->f_ffree = space->f_favail = space->f_bfree;
   space->f_namemax = NAME_MAX;
-  space->f_flag = ST_RDONLY;
+  space->f_flag = volume.writable ? 0 : ST_RDONLY;
 }
 
 static_assert(sizeof(struct statfs) == sizeof(struct statfs64) && sizeof(struct statvfs) == sizeof(struct statvfs64));
@@ -65,7 +82,7 @@ template <typename Space>
 int space_of_found(const Lookup &found, Space *space) {
   if (const int error = found.error_of_existing()) return -error;
   if (kernel::is_null(space)) return -EFAULT;
-  fill(plain(space));
+  fill(plain(space), *found.inode()->volume);
   return 0;
 }
 
@@ -74,39 +91,18 @@ template <typename Space>
 inline int corrected(int result, int fd, Space *space) {
   if (result != 0 || space->f_blocks != 0) [[likely]]
     return result;
-  if (describe(fd).ours) fill(plain(space));
+  const Described described = describe(fd);
+  std::shared_lock lock(tree_lock);
+  const Inode *inode = described.directory ? find_directory(described.number)
+                       : described.ours    ? find_file(described.memory)
+                                           : nullptr;
+  if (inode != nullptr) {
+    fill(plain(space), *inode->volume);
+  } else if (described.directory || is_unnamed(fd)) {
+    static Volume gone{.writable = true};  // a file without a name, a directory that was removed
+    fill(plain(space), gone);
+  }
   return result;
-}
-
-// A descriptor that the kernel may be asked about in place of an inode: the file's, or a directory's for the moment.
-class Stand {
- public:
-  explicit Stand(const Inode &inode) : made_(!inode.is_file()), fd_(inode.fd) {
-    if (made_) fd_ = open_directory(inode, O_RDONLY | O_CLOEXEC);
-  }
-  ~Stand() {
-    kernel::KeepErrno keep;
-    if (made_ && fd_ >= 0) kernel::close(fd_);
-  }
-  Stand(const Stand &) = delete;
-  Stand &operator=(const Stand &) = delete;
-  int fd() const { return fd_; }
-
- private:
-  const bool made_;
-  int fd_;
-};
-
-template <typename Ask>
-long ask(const Lookup &found, Ask question) {
-  if (const int error = found.error_of_existing()) return -error;
-  const Stand stand(*found.inode());
-  if (stand.fd() < 0) return stand.fd();
-  struct stat status;
-  if (const int error = status_of(*found.inode(), &status)) return error;
-  errno = 0;
-  const long result = question(stand.fd());
-  return result == -1 && errno != 0 ? -errno : result;
 }
 
 // libc answers the others without a look at the path.
@@ -130,18 +126,6 @@ bool depends_on_path(int name) {
 // A limit that does not exist is -1 without an error.
 long limit_of_found(const Lookup &found, int name) {
   return ask(found, [=](int fd) { return ::fpathconf(fd, name); });
-}
-
-long attribute_of_found(const Lookup &found, const char *attribute, void *value, std::size_t size) {
-  const std::size_t length = std::strlen(attribute);
-  if (length == 0 || length > XATTR_NAME_MAX) return -ERANGE;
-  if (const int error = found.error_of_existing()) return -error;
-  const std::string_view name = attribute;
-  const bool by_mode = !name.starts_with("trusted.") && !name.starts_with("security.") && !name.starts_with("system.");
-  // Symlinks have no attributes of this kind, and the memfd that stands for one would.
-  if (found.inode()->is_symlink() && name.starts_with("user.")) return -ENODATA;
-  if (by_mode && !found.inode()->is_symlink() && !permits(*found.inode(), R_OK, Who::effective)) return -EACCES;
-  return ask(found, [=](int fd) { return ::fgetxattr(fd, attribute, value, size); });
 }
 
 }  // namespace
@@ -188,26 +172,6 @@ long pathconf(const char *path, int name) noexcept {
   if (result != -1) errno = before;
   return unlimited ? -1 : result;
 }
-
-#define DEFINE_GETXATTR(name, follow)                                                                         \
-  ssize_t name(const char *path, const char *attribute, void *value, size_t size) noexcept {                  \
-    return route(                                                                                             \
-        path, follow, [=](const Lookup &found) { return attribute_of_found(found, attribute, value, size); }, \
-                                                                                                              \
-        [=](const char *real) { return NEXT(name)(real, attribute, value, size); });                          \
-  }
-DEFINE_GETXATTR(getxattr, Follow::yes)
-DEFINE_GETXATTR(lgetxattr, Follow::no)
-
-#define DEFINE_LISTXATTR(name, follow)                                                                         \
-  ssize_t name(const char *path, char *list, size_t size) noexcept {                                           \
-    return route(                                                                                              \
-        path, follow,                                                                                          \
-        [=](const Lookup &found) { return ask(found, [=](int fd) { return ::flistxattr(fd, list, size); }); }, \
-        [=](const char *real) { return NEXT(name)(real, list, size); });                                       \
-  }
-DEFINE_LISTXATTR(listxattr, Follow::yes)
-DEFINE_LISTXATTR(llistxattr, Follow::no)
 
 }  // namespace intercept
 

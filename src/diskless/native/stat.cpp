@@ -38,8 +38,7 @@ int status_of_found(const Lookup &found, struct stat *status) {
     if (const Inode *directory = find_directory(described.number)) return settle(status_of(*directory, status));
     status_of_removed_directory(described.number, status);
   } else if (const Inode *file = find_file(described.memory)) {
-    status->st_mode = S_IFREG | file->mode;
-    status->st_nlink = static_cast<nlink_t>(file->names.size());
+    amend_status(*file, status);
   }
   return 0;
 }
@@ -112,8 +111,9 @@ int statx_found(const Lookup &found, unsigned mask, struct statx *status) {
 
 int access_found(const Lookup &found, int mode, Who who) {
   if (const int error = found.error_of_existing()) return -error;
-  if ((mode & W_OK) != 0) return -EROFS;
-  return permits(*found.inode(), mode, who) ? 0 : -EACCES;
+  const Inode &inode = *found.inode();
+  if ((mode & W_OK) != 0 && !inode.volume->writable) return -EROFS;
+  return permits(inode, mode, who) ? 0 : -EACCES;
 }
 
 }  // namespace

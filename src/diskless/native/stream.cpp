@@ -28,10 +28,12 @@ int flags_of(const char *mode) {
 // A descriptor for the stream, -1 with errno, or `elsewhere` with the real path.
 constexpr int elsewhere = -2;
 
-int open_for_stream(const Lookup &lookup, const char *mode) {
+int open_for_stream(Lookup &lookup, const char *mode) {
   if (!lookup.in_tree()) return elsewhere;
   const int flags = flags_of(mode);
-  const int fd = settle(flags < 0 ? -EINVAL : open_found(lookup, flags));
+  const int result = flags < 0 ? -EINVAL : open_found(lookup, flags, 0666);
+  if (result == again) return again;
+  const int fd = settle(result);
   // A directory: libc would open it and fail at the first read; but our descriptor of one is not open for reading.
   if (fd >= 0 && lookup.inode()->is_directory()) {
     kernel::close(fd);
@@ -42,9 +44,12 @@ int open_for_stream(const Lookup &lookup, const char *mode) {
 
 template <typename Next>
 [[gnu::noinline]] FILE *open_stream(const char *path, const char *mode, Next next) {
-  const Lookup lookup(AT_FDCWD, path, follow_of(flags_of(mode)));
-  const int fd = open_for_stream(lookup, mode);
-  if (fd == elsewhere) return next(lookup.path());
+  int fd;
+  do {
+    Lookup lookup(AT_FDCWD, path, follow_of(flags_of(mode)));
+    fd = open_for_stream(lookup, mode);
+    if (fd == elsewhere) return next(lookup.path());
+  } while (fd == again);
   if (fd < 0) return nullptr;
   FILE *stream = ::fdopen(fd, mode);
   if (stream == nullptr) kernel::close(fd);
@@ -55,18 +60,23 @@ template <typename Next>
 template <typename Next>
 [[gnu::noinline]] FILE *reopen_stream(const char *path, const char *mode, FILE *stream, Next next) {
   int fd;
-  {
-    const Lookup lookup(AT_FDCWD, path, follow_of(flags_of(mode)));
+  do {
+    Lookup lookup(AT_FDCWD, path, follow_of(flags_of(mode)));
     fd = open_for_stream(lookup, mode);
-    if (fd == elsewhere) return next(lookup.path());
-  }
+    if (fd == elsewhere) return next(lookup.path(), mode);
+  } while (fd == again);
   if (fd < 0) {  // the stream is closed also where the path cannot be opened
     const int error = errno;
     ::fclose(stream);
     errno = error;
     return nullptr;
   }
-  FILE *reopened = next(kernel::DescriptorPath(fd).text);
+  // It exists by now, and was made by us if "x" asked for that.
+  char plain[16] = "";
+  for (std::size_t at = 0; *mode != '\0' && *mode != ',' && at + 1 < sizeof plain; ++mode) {
+    if (*mode != 'x') plain[at++] = *mode;
+  }
+  FILE *reopened = next(kernel::DescriptorPath(fd).text, plain);
   kernel::KeepErrno keep;
   kernel::close(fd);
   return reopened;
@@ -85,11 +95,12 @@ namespace intercept {
 DEFINE_FOPEN(fopen)
 DEFINE_FOPEN(fopen64)
 
-#define DEFINE_FREOPEN(name)                                                                                    \
-  FILE *name(const char *path, const char *mode, FILE *stream) {                                                \
-    if (!may_be_ours(path)) [[likely]]                                                                          \
-      return NEXT(name)(path, mode, stream);                                                                    \
-    return reopen_stream(path, mode, stream, [=](const char *real) { return NEXT(name)(real, mode, stream); }); \
+#define DEFINE_FREOPEN(name)                                                                                \
+  FILE *name(const char *path, const char *mode, FILE *stream) {                                            \
+    if (!may_be_ours(path)) [[likely]]                                                                      \
+      return NEXT(name)(path, mode, stream);                                                                \
+    return reopen_stream(path, mode, stream,                                                                \
+                         [=](const char *real, const char *how) { return NEXT(name)(real, how, stream); }); \
   }
 DEFINE_FREOPEN(freopen)
 DEFINE_FREOPEN(freopen64)

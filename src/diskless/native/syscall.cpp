@@ -69,6 +69,9 @@
   X(fchownat, intercept::fchownat(a, b, c, d, e))                                                \
   X(utimensat, b.value == 0 ? intercept::futimens(a, c) : intercept::utimensat(a, b, c, d))      \
   X(truncate, intercept::truncate(a, b))                                                         \
+  X(fgetxattr, intercept::fgetxattr(a, b, c.pointer(), d))                                       \
+  X(flistxattr, intercept::flistxattr(a, b, c))                                                  \
+  X(umask, static_cast<long>(intercept::umask(a)))                                               \
   X(chdir, intercept::chdir(a))                                                                  \
   X(fchdir, intercept::fchdir(a))                                                                \
   X(execve, intercept::execve(a, b, c))                                                          \

@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <new>
 
+#include "guard.h"
 #include "roots.h"
 
 namespace diskless {
 
 constinit Lock tree_lock;
 constinit std::atomic<dev_t> memory_device{0};
+constinit Volume read_only_volume;
+constinit std::uint64_t names_version = 0;
 
 namespace {
 
@@ -25,6 +28,7 @@ struct Inodes {
   std::unordered_map<std::uint64_t, Inode *> directories;
   std::uint64_t last_number = std::uint64_t{1} << 40;  // memfds count from 1 on the same device
   Cookie last_cookie = first_cookie;
+  std::vector<int> abandoned;  // descriptors of files that are gone, to be closed once the lock is given back
 };
 
 Inodes &inodes() {
@@ -35,6 +39,7 @@ Inodes &inodes() {
 void forget(Inode *inode) {
   if (inode->is_directory()) inodes().directories.erase(inode->number);
   if (inode->is_file()) inodes().files.erase(inode->memory);
+  if (inode->owns_fd) inodes().abandoned.push_back(inode->fd);
   delete inode;
 }
 
@@ -43,10 +48,20 @@ Inode *make(Inode::Kind kind, mode_t mode, timespec modified) {
   inode->kind = kind;
   inode->mode = mode & 07777;
   inode->number = ++inodes().last_number;
-  inode->modified = modified;
+  inode->accessed = inode->modified = inode->changed = modified;
   inode->owner = ::geteuid();
   inode->group = ::getegid();
   return inode;
+}
+
+void stamp(Inode &directory) { directory.modified = directory.changed = now(); }
+
+void rename_in(Inode &inode, const Inode &from, std::string_view name, Inode &to, std::string_view new_name) {
+  for (auto &place : inode.names) {
+    if (place.first != &from || place.second != name) continue;
+    place = {&to, std::string(new_name)};
+    return;
+  }
 }
 
 // Before any thread can ask for them: statics are made without a lock here.
@@ -59,9 +74,24 @@ __attribute__((constructor)) void begin() {
 
 }  // namespace
 
+void begin_change() { tree_lock.lock(); }
+
+void end_change() {
+  kernel::KeepErrno keep;
+  std::vector<int> abandoned;
+  abandoned.swap(inodes().abandoned);
+  tree_lock.unlock();
+  for (const int fd : abandoned) release(fd);
+}
+
 Inode *Inode::find(std::string_view name) const {
   const auto found = by_name.find(name);
   return found == by_name.end() ? nullptr : entries.at(found->second).inode;
+}
+
+Inode *Inode::find_visible(std::string_view name) const {
+  Inode *found = above == nullptr ? nullptr : above->top.find(name);
+  return found == nullptr ? find(name) : found;
 }
 
 Inode *make_directory(mode_t mode, timespec modified) {
@@ -73,6 +103,16 @@ Inode *make_directory(mode_t mode, timespec modified) {
 Inode *make_symlink(std::string_view target) {
   Inode *inode = make(Inode::Kind::symlink, 0777, now());
   inode->target = target;
+  return inode;
+}
+
+Inode *make_file(int fd, const Identity &memory) {
+  Inode *inode = new Inode;
+  inode->number = memory.number;
+  inode->memory = memory;
+  inode->fd = fd;
+  inode->owns_fd = true;
+  inodes().files[memory] = inode;
   return inode;
 }
 
@@ -97,14 +137,16 @@ Inode *file_of(int fd) {
 }
 
 void link(Inode &directory, std::string_view name, Inode &inode) {
+  ++names_version;
   const auto [entry, added] = directory.entries.emplace(++inodes().last_cookie, Entry{std::string(name), &inode});
   directory.by_name.emplace(entry->second.name, entry->first);
   directory.subdirectories += inode.is_directory();
-  directory.modified = now();
+  stamp(directory);
   inode.names.emplace_back(&directory, name);
 }
 
 void unlink(Inode &directory, std::string_view name) {
+  ++names_version;
   const auto found = directory.by_name.find(name);
   const auto entry = directory.entries.find(found->second);
   Inode *inode = entry->second.inode;
@@ -112,8 +154,57 @@ void unlink(Inode &directory, std::string_view name) {
   directory.by_name.erase(found);
   directory.entries.erase(entry);
   directory.subdirectories -= inode->is_directory();
-  directory.modified = now();
+  stamp(directory);
   if (inode->names.empty()) forget(inode);
+}
+
+void move(Inode &from, std::string_view name, Inode &to, std::string_view new_name) {
+  Inode &inode = *from.find(name);
+  mark_changed(inode);
+  if (Inode *replaced = to.find(new_name)) {
+    mark_changed(*replaced);
+    unlink(to, new_name);
+  }
+  link(to, new_name, inode);
+  unlink(from, name);
+}
+
+void exchange(Inode &from, std::string_view name, Inode &to, std::string_view other_name) {
+  ++names_version;
+  Inode *&one = from.entries.at(from.by_name.find(name)->second).inode;
+  Inode *&other = to.entries.at(to.by_name.find(other_name)->second).inode;
+  mark_changed(*one);
+  mark_changed(*other);
+  rename_in(*one, from, name, to, other_name);
+  rename_in(*other, to, other_name, from, name);
+  from.subdirectories += static_cast<std::size_t>(other->is_directory()) - one->is_directory();
+  to.subdirectories += static_cast<std::size_t>(one->is_directory()) - other->is_directory();
+  std::swap(one, other);
+  stamp(from);
+  stamp(to);
+}
+
+void mark_changed(Inode &inode) {
+  inode.changed = now();
+  if (!inode.owns_fd || inode.names.size() > 1) return;
+  // Who has it open sees the time after the last name is gone, too: setting the mode that it has sets that.
+  struct stat status;
+  const kernel::DescriptorPath path(inode.fd);
+  if (kernel::fstat(inode.fd, &status) != 0 || (status.st_mode & 07000) != 0) return;
+  ::syscall(SYS_fchmodat, AT_FDCWD, path.text, status.st_mode & 0777);
+}
+
+Attributes attributes_of(const Inode &inode) {
+  struct stat status;
+  if (!inode.owns_fd || kernel::fstat(inode.fd, &status) != 0) return {inode.mode, inode.owner, inode.group};
+  const mode_t mode = status.st_mode & 07777;
+  return {inode.execute_here ? (mode & ~0111u) | (inode.mode & 0111) : mode, status.st_uid, status.st_gid};
+}
+
+bool is_mount_point(const Inode &inode) {
+  const Inode *parent = inode.parent();
+  if (parent == nullptr) return false;
+  return parent->overlay != nullptr || (inode.is_directory() && inode.volume != parent->volume);
 }
 
 void unlink_all(Inode &directory, std::string_view name) {
@@ -142,14 +233,36 @@ Inode *find_directory(std::uint64_t number) {
   return found == inodes().directories.end() ? nullptr : found->second;
 }
 
+long long used_bytes(const Volume &volume) {
+  long long blocks = 0;
+  for (const auto &[memory, file] : inodes().files) {
+    struct stat status;
+    if (file->volume == &volume && kernel::fstat(file->fd, &status) == 0) blocks += status.st_blocks;
+  }
+  return blocks * 512;
+}
+
+Inode *directory_above(const Inode &directory) {
+  Inode *parent = directory.parent();
+  return parent == nullptr || parent->overlay == nullptr ? parent : parent->overlay->over;
+}
+
 std::string path_of(const Inode &inode) {
   std::vector<const std::string *> names;
   const Inode *at = &inode;
-  while (at->overlay == nullptr && !at->names.empty()) {
+  std::string path;
+  while (true) {
+    if (at->overlay != nullptr) {
+      if (at->overlay->over == nullptr) {
+        if (at->overlay->path != "/") path = at->overlay->path;
+        break;
+      }
+      at = at->overlay->over;
+    }
+    if (at->names.empty()) break;
     names.push_back(&at->names.front().second);
     at = at->names.front().first;
   }
-  std::string path = at->overlay != nullptr && at->overlay->path != "/" ? at->overlay->path : std::string();
   std::for_each(names.rbegin(), names.rend(), [&](const std::string *name) { (path += '/') += *name; });
   return path;
 }

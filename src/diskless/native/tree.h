@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "lock.h"
+#include "volume.h"
 
 namespace diskless {
 
@@ -43,23 +44,31 @@ struct Inode {
   enum class Kind : unsigned char { directory, file, symlink };
 
   Kind kind = Kind::file;
+  Volume *volume = &read_only_volume;
+  // Of directories and symlinks. A file of a scratch has these in its memfd, where the kernel keeps them right also
+  // when the last name is gone; a Mount's has its mode here, since a memfd may refuse execute bits.
   mode_t mode = 0;
-  std::uint64_t number = 0;  // of a file: that of its memfd
-  timespec modified{};       // of a file: kept by its memfd
   uid_t owner = 0;
   gid_t group = 0;
+  timespec accessed{}, modified{};
+  timespec changed{};        // also of a file, where a name of it came or went: a memfd does not see that
+  std::uint64_t number = 0;  // of a file: that of its memfd
   std::vector<std::pair<Inode *, std::string>> names;  // in which directories, under which names
 
-  int fd = -1;        // file: its memfd, which belongs to the caller of diskless_set_file
-  Identity memory{};  // file: what that number stood for when it was named
+  int fd = -1;                // file: leads to its memfd
+  bool owns_fd = false;       // file: false where `fd` belongs to the caller of diskless_set_file
+  bool execute_here = false;  // file of a scratch: its memfd refuses execute bits, which are kept in `mode`
+  Identity memory{};          // file: what that number stood for when it was named
 
   std::string target;  // symlink
 
   std::map<Cookie, Entry> entries;                         // directory
   std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
+  std::map<std::string, std::string> attributes;           // directory: extended ones
   std::size_t subdirectories = 0;                          // directory
-  bool implied = false;                                    // directory: a missing ancestor of a shadow
-  Overlay *overlay = nullptr;  // directory: not of the Tree, but what an Overlay lays over a real one
+  bool implied = false;        // directory: made for a root below it, and gone with the last one
+  Overlay *overlay = nullptr;  // directory: not of the Tree, but what an Overlay lays over another directory
+  Overlay *above = nullptr;    // directory: the Overlay that lies over it
 
   bool is_directory() const { return kind == Kind::directory; }
   bool is_file() const { return kind == Kind::file; }
@@ -68,6 +77,15 @@ struct Inode {
   // A directory has one name, and so one parent; a removed one has none.
   Inode *parent() const { return names.empty() ? nullptr : names.front().first; }
   Inode *find(std::string_view name) const;
+  // The same as a path finds it: the root that lies over the name goes first.
+  Inode *find_visible(std::string_view name) const;
+};
+
+// What permissions are decided by, wherever the inode keeps it.
+struct Attributes {
+  mode_t mode;
+  uid_t owner;
+  gid_t group;
 };
 
 // Guards every Inode, Overlay and Root, and what the functions below touch. Taken shared by look-ups and exclusive by
@@ -77,10 +95,27 @@ extern Lock tree_lock;
 // The device of all memfds: the kernel's internal tmpfs. 0 until the first root is added.
 extern std::atomic<dev_t> memory_device;
 
+// Counts the changes of names, so that a reader that becomes a writer sees whether what it found still holds.
+extern std::uint64_t names_version;
+
+// tree_lock held exclusively, and afterwards the files let go of meanwhile: freeing a large one takes the kernel long.
+void begin_change();
+void end_change();
+
+class Change {
+ public:
+  Change() { begin_change(); }
+  ~Change() { end_change(); }
+  Change(const Change &) = delete;
+  Change &operator=(const Change &) = delete;
+};
+
 // The functions that follow want the lock held, exclusively where they change something.
 
 Inode *make_directory(mode_t mode, timespec modified);
 Inode *make_symlink(std::string_view target);
+// A file of a scratch, whose memfd `fd` leads to and which owns it from now on.
+Inode *make_file(int fd, const Identity &memory);
 // The inode of the memfd `fd`: the one it has already, or a new one. Null with errno where `fd` is none of a file.
 Inode *file_of(int fd);
 // Gives `inode` a name in `directory`, which has none such yet.
@@ -89,9 +124,23 @@ void link(Inode &directory, std::string_view name, Inode &inode);
 void unlink(Inode &directory, std::string_view name);
 // The same, with everything below.
 void unlink_all(Inode &directory, std::string_view name);
+// Moves a name, away from what has the new one so far.
+void move(Inode &from, std::string_view name, Inode &to, std::string_view new_name);
+void exchange(Inode &from, std::string_view name, Inode &to, std::string_view other_name);
+// A name of the inode comes or goes: to be called before.
+void mark_changed(Inode &inode);
+
+Attributes attributes_of(const Inode &inode);
+// Whether something is mounted here, as on the root of a volume or of a shadow.
+bool is_mount_point(const Inode &inode);
 
 Inode *find_file(const Identity &memory);
 Inode *find_directory(std::uint64_t number);
+// What the files of a scratch take.
+long long used_bytes(const Volume &volume);
+
+// The directory above, also where a root lies over one of the Tree; null above a root over a real one.
+Inode *directory_above(const Inode &directory);
 
 // The absolute path: real where an Overlay lies, then the names. Of a file with several names one of them.
 std::string path_of(const Inode &inode);

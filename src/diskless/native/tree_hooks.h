@@ -57,8 +57,8 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(stat) X(stat64) X(lstat) X(lstat64) X(fstat) X(fstat64) X(fstatat) X(fstatat64) X(__xstat) X(__xstat64)      \
   X(__lxstat) X(__lxstat64) X(__fxstat) X(__fxstat64) X(__fxstatat) X(__fxstatat64) X(statx)                     \
   X(access) X(faccessat) X(eaccess) X(euidaccess) X(ftok)                                                        \
-  X(statfs) X(statfs64) X(fstatfs) X(fstatfs64) X(statvfs) X(statvfs64) X(fstatvfs) X(fstatvfs64) X(__statfs) X(pathconf)    \
-  X(getxattr) X(lgetxattr) X(listxattr) X(llistxattr)
+  X(statfs) X(statfs64) X(fstatfs) X(fstatfs64) X(statvfs) X(statvfs64) X(fstatvfs) X(fstatvfs64) X(__statfs)     \
+  X(pathconf) X(getxattr) X(lgetxattr) X(fgetxattr) X(listxattr) X(llistxattr) X(flistxattr)
 
 #define DISKLESS_RESOLVE_HOOKS(X)                                                                                \
   X(readlink) X(readlinkat) X(__readlink_chk) X(__readlinkat_chk) X(realpath) X(__realpath_chk)                  \
@@ -78,14 +78,14 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(fts_open) X(fts_read) X(fts_children) X(fts_set) X(fts_close)                                                \
   X(fts64_open) X(fts64_read) X(fts64_children) X(fts64_set) X(fts64_close)
 
-#define DISKLESS_REFUSED_HOOKS(X)                                                                                \
+#define DISKLESS_CHANGE_HOOKS(X)                                                                                \
   X(mkdir) X(mkdirat) X(mknod) X(mknodat) X(__xmknod) X(__xmknodat) X(mkfifo) X(mkfifoat)                        \
   X(rmdir) X(unlink) X(unlinkat) X(remove) X(rename) X(renameat) X(renameat2) X(link) X(linkat) X(symlink)       \
   X(symlinkat) X(chmod) X(lchmod) X(fchmod) X(fchmodat) X(chown) X(lchown) X(fchown) X(fchownat)                 \
   X(utime) X(utimes) X(lutimes) X(futimes) X(futimesat) X(utimensat) X(futimens) X(truncate) X(truncate64)       \
   X(setxattr) X(lsetxattr) X(fsetxattr) X(removexattr) X(lremovexattr) X(fremovexattr)                           \
   X(mktemp) X(mkdtemp) X(mkstemp) X(mkstemp64) X(mkostemp) X(mkostemp64) X(mkstemps) X(mkstemps64)               \
-  X(mkostemps) X(mkostemps64) X(tempnam)
+  X(mkostemps) X(mkostemps64) X(tempnam) X(tmpfile) X(tmpfile64) X(umask)
 
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
@@ -97,6 +97,6 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   DISKLESS_RESOLVE_HOOKS(X)                                                                                      \
   DISKLESS_DIRECTORY_HOOKS(X)                                                                                    \
   DISKLESS_WALK_HOOKS(X)                                                                                         \
-  DISKLESS_REFUSED_HOOKS(X)                                                                                      \
+  DISKLESS_CHANGE_HOOKS(X)                                                                                      \
   DISKLESS_PROCESS_HOOKS(X)
 // clang-format on

@@ -1,0 +1,100 @@
+// Where a look-up begins: at the root directory, at the working directory, or at a descriptor.
+
+#include <sys/stat.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+
+#include "descriptor.h"
+#include "lookup.h"
+
+namespace diskless {
+
+void Lookup::start(int dirfd, const char *path) {
+  if (path[0] == '/') {
+    if (start_at_descriptor(path)) return;
+    if (!prepend(path)) done_ = true;  // too long for the kernel too
+    return;
+  }
+  if (!prepend(path)) {
+    done_ = true;
+    return;
+  }
+  if (dirfd != AT_FDCWD) {
+    const Described described = describe(dirfd);
+    if (described.directory) {
+      tree_lock.lock_shared();
+      in_tree_ = true;
+      limit_ = at_ = find_directory(described.number);
+      if (at_ == nullptr) fail(ENOENT);  // removed
+      return;
+    }
+    if (shadow_count.load() == 0) {
+      done_ = true;
+      return;
+    }
+    const ssize_t length = kernel::readlink(kernel::DescriptorPath(dirfd).text, canonical_, PATH_MAX - 1);
+    struct stat status;
+    if (length <= 0 || canonical_[0] != '/' || kernel::fstat(dirfd, &status) != 0 || !S_ISDIR(status.st_mode)) {
+      done_ = true;
+      return;
+    }
+    length_ = length == 1 ? 0 : static_cast<std::size_t>(length);
+    here_ = {status.st_dev, status.st_ino};
+    return;
+  }
+  // A directory that a shadow hides may be the working directory: so join, and begin at the root.
+  char directory[PATH_MAX];
+  const ssize_t length = kernel::getcwd(directory, sizeof directory);
+  const bool stays = std::strstr(path, "..") == nullptr;
+  if (length <= 1 || directory[0] != '/' ||
+      (stays && (shadowed_components.load() & component_bit(directory + 1)) == 0)) {
+    done_ = true;
+  } else if (!prepend("/") || !prepend({directory, static_cast<std::size_t>(length - 1)})) {
+    done_ = true;
+  }
+}
+
+// /proc/self/fd/N and its other spellings, of a descriptor of ours: what the link leads to has no path that the
+// kernel could follow.
+bool Lookup::start_at_descriptor(const char *path) {
+  char own[32];
+  std::snprintf(own, sizeof own, "/proc/%d/fd/", ::getpid());
+  for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/", static_cast<const char *>(own)}) {
+    const std::size_t length = std::strlen(prefix);
+    if (std::strncmp(path, prefix, length) != 0) continue;
+    const char *end = path + std::strlen(path);
+    int fd = -1;
+    const auto [rest, wrong] = std::from_chars(path + length, end, fd);
+    if (wrong != std::errc{} || fd < 0 || (*rest != '\0' && *rest != '/')) return false;
+    if (*rest == '\0' && follow_ != Follow::yes) {
+      done_ = true;  // the link itself is the kernel's
+      return true;
+    }
+    const Described described = describe(fd);
+    if (!described.ours) return false;
+    if ((resolve_ & (resolve_no_magiclinks | resolve_no_symlinks | resolve_beneath | resolve_in_root)) != 0) {
+      return false;
+    }
+    tree_lock.lock_shared();
+    in_tree_ = true;
+    inode_ = at_ = described.directory ? find_directory(described.number) : find_file(described.memory);
+    if (at_ == nullptr) {
+      if (described.directory) {
+        fail(ENOENT);
+      } else {  // a file that has no name any more: the kernel knows it
+        tree_lock.unlock_shared();
+        in_tree_ = false;
+        done_ = true;
+      }
+      return true;
+    }
+    last_ = Last::name;
+    if (!prepend(rest)) fail(ENAMETOOLONG);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace diskless

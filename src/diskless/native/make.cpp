@@ -1,0 +1,246 @@
+// Calls that make a name: mkdir, mknod, symlink, link. The kernel looks for mistakes in an order of its own (does the
+// path exist, is there something already, may it be written), and so do these.
+
+#include <limits.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "guard.h"
+#include "make.h"
+#include "pair.h"
+#include "permission.h"
+#include "umask.h"
+
+namespace diskless {
+
+namespace {
+
+// Whether there is room for the name: 0 or -errno. A slash behind it is for directories.
+int is_free(const Lookup &found, bool directory) {
+  if (found.error() != 0) return -found.error();
+  if (found.name().size() > NAME_MAX) return -ENAMETOOLONG;
+  if (found.inode() != nullptr || found.last() != Last::name) return -EEXIST;
+  if (found.trailing_slash() && !directory) return -ENOENT;
+  return found.parent()->volume->writable ? 0 : -EROFS;
+}
+
+int can_make(const Lookup &found, bool directory) {
+  const int error = is_free(found, directory);
+  return error != 0 ? error : -may_create(*found.parent());
+}
+
+// What a new inode takes from the directory that it is made in.
+void inherit(const Inode &directory, Inode &made) {
+  made.volume = directory.volume;
+  if ((directory.mode & S_ISGID) == 0) return;
+  made.group = directory.group;
+  if (made.is_directory()) made.mode |= S_ISGID;
+}
+
+int make_symlink_at(const Lookup &found, const char *target) {
+  if (const int error = can_make(found, false)) return error;
+  Inode &directory = *found.parent();
+  Inode *made = make_symlink(target);
+  inherit(directory, *made);
+  link(directory, found.name(), *made);
+  return 0;
+}
+
+// Regular files can be made so; the Tree has no devices, FIFOs and sockets.
+int make_node_at(const Lookup &found, mode_t mode) {
+  const mode_t type = mode & S_IFMT;
+  if (type == S_IFDIR) return -EPERM;
+  if (type != 0 && type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK) {
+    return -EINVAL;
+  }
+  if (const int error = can_make(found, false)) return error;
+  if (type != 0 && type != S_IFREG) return -EPERM;
+  Inode *made = nullptr;
+  const int fd = create(*found.parent(), O_RDWR | O_CLOEXEC, mode & 07777 & ~current_umask(), &made);
+  if (fd < 0) return fd;
+  kernel::close(fd);
+  link(*found.parent(), found.name(), *made);
+  return 0;
+}
+
+// Where fs.protected_hardlinks is off, anybody may link what is not theirs.
+bool hard_links_are_protected() {
+  static const bool is_protected = [] {
+    const int fd = kernel::open("/proc/sys/fs/protected_hardlinks", O_RDONLY | O_CLOEXEC);
+    char digit = '1';
+    if (fd >= 0) {
+      ::syscall(SYS_read, fd, &digit, 1);
+      kernel::close(fd);
+    }
+    return digit != '0';
+  }();
+  return is_protected;
+}
+
+bool may_link(const Inode &inode) {
+  if (owns(inode) || !hard_links_are_protected()) return true;
+  const mode_t mode = attributes_of(inode).mode;
+  if (!inode.is_file() || (mode & S_ISUID) != 0 || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) return false;
+  return permits(inode, R_OK | W_OK, Who::effective);
+}
+
+int link_found(Inode &source, const Lookup &target) {
+  if (const int error = is_free(target, false)) return error;
+  if (source.volume != target.parent()->volume) return -EXDEV;
+  if (!may_link(source)) return -EPERM;
+  if (const int error = may_create(*target.parent())) return -error;
+  if (source.is_directory()) return -EPERM;
+  mark_changed(source);
+  link(*target.parent(), target.name(), source);
+  return 0;
+}
+
+// `source_fd` is a file's that has no name: made by O_TMPFILE, or removed since.
+int link_unnamed(int source_fd, const Lookup &target) {
+  if (const int error = is_free(target, false)) return error;
+  Inode &directory = *target.parent();
+  const Unnamed unnamed = describe_unnamed(source_fd, *directory.volume);
+  if (unnamed == Unnamed::no) return -EXDEV;
+  if (const int error = may_create(directory)) return -error;
+  if (unnamed == Unnamed::removed) return -ENOENT;
+  struct stat status;
+  const int lead = kernel::open(kernel::DescriptorPath(source_fd).text, O_PATH | O_CLOEXEC);
+  if (lead < 0) return -errno;
+  if (kernel::fstat(lead, &status) != 0) {
+    const int error = errno;
+    kernel::close(lead);
+    return -error;
+  }
+  const int kept = keep(lead);
+  if (kept < 0) return kept;
+  Inode *file = make_file(kept, {status.st_dev, status.st_ino});
+  file->volume = directory.volume;
+  mark_changed(*file);
+  link(directory, target.name(), *file);
+  return 0;
+}
+
+// The number in /proc/self/fd/N and its like, or -1.
+int descriptor_in(const char *path) {
+  for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/"}) {
+    const std::size_t length = std::strlen(prefix);
+    if (std::strncmp(path, prefix, length) != 0 || path[length] < '0' || path[length] > '9') continue;
+    char *end;
+    const long number = std::strtol(path + length, &end, 10);
+    return *end == '\0' && number <= INT_MAX ? static_cast<int>(number) : -1;
+  }
+  return -1;
+}
+
+// Which descriptor linkat names in place of a path, or -1.
+int source_descriptor(int dirfd, const char *path, int flags) {
+  if (path[0] == '\0') return (flags & AT_EMPTY_PATH) != 0 ? dirfd : -1;
+  return (flags & AT_SYMLINK_FOLLOW) != 0 ? descriptor_in(path) : -1;
+}
+
+template <typename Next>
+[[gnu::noinline]] int link_between(int from_fd, const char *from, int to_fd, const char *to, int flags, Next next) {
+  if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return settle(-EINVAL);
+  const int descriptor = source_descriptor(from_fd, from, flags);
+  const Described described = descriptor < 0 ? Described{} : describe(descriptor);
+  while (true) {
+    Lookup target(to_fd, to, Follow::parent);
+    if (descriptor >= 0 && target.in_tree()) {
+      if (!target.lock_for_change()) continue;
+      if (described.directory) return settle(-EPERM);
+      Inode *named = described.ours ? find_file(described.memory) : nullptr;
+      return settle(named != nullptr ? link_found(*named, target) : link_unnamed(descriptor, target));
+    }
+    Lookup source(from_fd, from, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0));
+    if (!source.in_tree() && !target.in_tree()) {
+      return next(source.dirfd(), source.path(), target.dirfd(), target.path());
+    }
+    if (source.in_tree()) {
+      if (const int error = source.error_of_existing()) return settle(-error);
+      if (!target.in_tree()) return settle(-EXDEV);
+      if (!target.lock_for_change(&source)) continue;
+      return settle(link_found(*source.inode(), target));
+    }
+    struct stat status;
+    if (kernel::fstatat(source.dirfd(), source.path(), &status, AT_SYMLINK_NOFOLLOW) != 0) return -1;
+    const int error = is_free(target, false);
+    return settle(error != 0 ? error : -EXDEV);
+  }
+}
+
+template <typename Next>
+inline int link_any(int from_fd, const char *from, int to_fd, const char *to, int flags, Next next) {
+  return between(
+      from_fd, from, to_fd, to, [=](auto real) { return link_between(from_fd, from, to_fd, to, flags, real); }, next);
+}
+
+}  // namespace
+
+int make_directory_at(const Lookup &found, mode_t mode) {
+  if (const int error = can_make(found, true)) return error;
+  Inode &directory = *found.parent();
+  Inode *made = make_directory(mode & 01777 & ~current_umask(), now());
+  inherit(directory, *made);
+  link(directory, found.name(), *made);
+  return 0;
+}
+
+namespace intercept {
+
+#define MAKE(name, parameters, rule, arguments)                                             \
+  int name parameters noexcept {                                                            \
+    return route(path, Follow::parent, changing([=](const Lookup &found) { return rule; }), \
+                 [=](const char *real) { return NEXT(name) arguments; });                   \
+  }
+#define MAKE_AT(name, parameters, rule, arguments)                                                 \
+  int name parameters noexcept {                                                                   \
+    return route(dirfd, path, Follow::parent, changing([=](const Lookup &found) { return rule; }), \
+                 [=](int at, const char *real) { return NEXT(name) arguments; });                  \
+  }
+
+MAKE(mkdir, (const char *path, mode_t mode), make_directory_at(found, mode), (real, mode))
+MAKE_AT(mkdirat, (int dirfd, const char *path, mode_t mode), make_directory_at(found, mode), (at, real, mode))
+MAKE(mknod, (const char *path, mode_t mode, dev_t device), make_node_at(found, mode), (real, mode, device))
+MAKE_AT(mknodat, (int dirfd, const char *path, mode_t mode, dev_t device), make_node_at(found, mode),
+        (at, real, mode, device))
+MAKE(__xmknod, (int version, const char *path, mode_t mode, dev_t *device), make_node_at(found, mode),
+     (version, real, mode, device))
+MAKE_AT(__xmknodat, (int version, int dirfd, const char *path, mode_t mode, dev_t *device), make_node_at(found, mode),
+        (version, at, real, mode, device))
+MAKE(mkfifo, (const char *path, mode_t mode), make_node_at(found, (mode & 07777) | S_IFIFO), (real, mode))
+MAKE_AT(mkfifoat, (int dirfd, const char *path, mode_t mode), make_node_at(found, (mode & 07777) | S_IFIFO),
+        (at, real, mode))
+
+// The text of a symlink is looked at before the path is.
+bool is_text(const char *target) {
+  return !kernel::is_null(target) && target[0] != '\0' && std::strlen(target) < PATH_MAX;
+}
+
+int symlink(const char *target, const char *path) noexcept {
+  if (!is_text(target)) return NEXT(symlink)(target, path);
+  return route(path, Follow::parent, changing([=](const Lookup &found) { return make_symlink_at(found, target); }),
+               [=](const char *real) { return NEXT(symlink)(target, real); });
+}
+
+int symlinkat(const char *target, int dirfd, const char *path) noexcept {
+  if (!is_text(target)) return NEXT(symlinkat)(target, dirfd, path);
+  return route(dirfd, path, Follow::parent,
+               changing([=](const Lookup &found) { return make_symlink_at(found, target); }),
+               [=](int at, const char *real) { return NEXT(symlinkat)(target, at, real); });
+}
+
+int link(const char *from, const char *to) noexcept {
+  return link_any(AT_FDCWD, from, AT_FDCWD, to, 0,
+                  [](int, const char *a, int, const char *b) { return NEXT(link)(a, b); });
+}
+
+int linkat(int from_fd, const char *from, int to_fd, const char *to, int flags) noexcept {
+  return link_any(from_fd, from, to_fd, to, flags,
+                  [=](int af, const char *a, int bf, const char *b) { return NEXT(linkat)(af, a, bf, b, flags); });
+}
+
+}  // namespace intercept
+
+}  // namespace diskless

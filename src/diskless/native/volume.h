@@ -1,0 +1,18 @@
+// A volume: what mounting one filesystem makes of the Tree. /diskless and all Mounts are one that is read-only; each
+// scratch is one that may be written. Names and links do not cross from one to another.
+#pragma once
+
+#include <cstdint>
+
+namespace diskless {
+
+struct Volume {
+  bool writable = false;
+  std::uint64_t number = 0;    // told apart by it where a pointer may be stale
+  long long budget_bytes = 0;  // how large it seems; 0: as large as all of the Tree
+};
+
+// What every inode belongs to that is not in a scratch.
+extern Volume read_only_volume;
+
+}  // namespace diskless
