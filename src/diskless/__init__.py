@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from diskless.job import Job, Stats
     from diskless.paths import Mount, mount, mounts, prefetch
+    from diskless.scratch_directory import Scratch, scratch
 
 __all__ = [
     "AccessDenied",
@@ -46,22 +47,26 @@ __all__ = [
     "MountPathError",
     "NotFound",
     "ObjectChanged",
+    "Scratch",
     "SourceUnavailable",
     "Stats",
     "TransferError",
     "mount",
     "mounts",
     "prefetch",
+    "scratch",
 ]
 __version__ = "0.1.0"
 # Where what is not an error is.
 _MODULES = {
     "Job": "job",
     "Mount": "paths",
+    "Scratch": "scratch_directory",
     "Stats": "job",
     "mount": "paths",
     "mounts": "paths",
     "prefetch": "paths",
+    "scratch": "scratch_directory",
 }
 
 

@@ -19,6 +19,8 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "seal": (_INT, (_INT,)),
     "root_add": (_INT, (_STR,)),
     "root_remove": (_INT, (_STR,)),
+    "scratch_add": (_INT, (_STR, _UINT, _LONGLONG)),
+    "scratch_remove": (_INT, (_STR,)),
     "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG)),
     "set_directory": (_INT, (_STR, _UINT, _LONGLONG)),
     "set_symlink": (_INT, (_STR, _STR)),
@@ -104,6 +106,16 @@ def root_add(path: str) -> None:
 def root_remove(path: str) -> None:
     """Take the root at `path` away with everything below it."""
     _call("root_remove", os.fsencode(path), path=path)
+
+
+def scratch_add(path: str, mode: int, budget_bytes: int) -> None:
+    """Make an empty directory at `path` that may be written; `budget_bytes` of 0 is as much as there is."""
+    _call("scratch_add", os.fsencode(path), mode, budget_bytes, path=path)
+
+
+def scratch_remove(path: str) -> None:
+    """Take a scratch away with everything in it; files that are open or mapped go on working."""
+    _call("scratch_remove", os.fsencode(path), path=path)
 
 
 def set_file(path: str, fd: int, mode: int, mtime_ns: int) -> None:

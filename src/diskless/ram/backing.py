@@ -62,6 +62,14 @@ class Backing(Protocol):
         """Undo one `show` that returned `path`."""
         ...
 
+    def make_scratch(self, at: str | None, budget_bytes: int | None) -> str:
+        """Make an empty directory that may be written and return its path: `at`, or one of its own."""
+        ...
+
+    def remove_scratch(self, path: str) -> None:
+        """Undo the `make_scratch` that returned `path`, with everything in the directory."""
+        ...
+
 
 def choose(backing: str) -> Backing:
     """Return the Backing that `backing=` or, for ``"auto"``, the environment variable DISKLESS_BACKING names.

@@ -68,6 +68,7 @@ class Directory:
         self._made_base = False
         self._numbers = itertools.count()
         self._files = 0
+        self._scratches: set[str] = set()
         self._names = Names(_FileNames())
         atexit.register(self._leave)
 
@@ -102,8 +103,7 @@ class Directory:
             os.unlink(file.staged_path)
             file.staged_path = None
             self._files -= 1
-            if self._files == 0:
-                self._leave()
+            self._leave_if_empty()
 
     def check_at(self, at: str) -> str:
         raise MountPathError(
@@ -136,10 +136,31 @@ class Directory:
         """Whether this process made what is at `path`: a forked child leaves alone what is its parent's."""
         return os.getpid() == self._owner and path.startswith(f"{self._home}/")
 
+    def make_scratch(self, at: str | None, budget_bytes: int | None) -> str:
+        if at is not None:
+            self.check_at(at)
+        path = os.path.join(self._enter(), f"scratch-{next(self._numbers)}")
+        os.mkdir(path)
+        self._scratches.add(path)
+        return path
+
+    def remove_scratch(self, path: str) -> None:
+        # A forked child shares the parent's directory and must leave it alone.
+        if os.getpid() != self._owner or path not in self._scratches:
+            return
+        self._scratches.remove(path)
+        _remove_tree(path)
+        self._leave_if_empty()
+
+    def _leave_if_empty(self) -> None:
+        if self._files == 0 and not self._scratches:
+            self._leave()
+
     def _enter(self) -> str:
         """Return this process's own directory, made at the first call."""
         if os.getpid() != self._owner:
             self._owner, self._home, self._files, self._names = os.getpid(), None, 0, Names(_FileNames())
+            self._scratches = set()
         if self._home is not None:
             return self._home
         try:

@@ -14,6 +14,8 @@ from diskless.ram.file import RamFile
 from diskless.ram.names import Names
 
 ROOT = "/diskless"
+# Whoever runs in this process may write, as in a /tmp; nobody else sees it.
+_SCRATCH_MODE = 0o1777
 _FORBIDDEN = ("/", "/proc", "/sys", "/dev")
 
 
@@ -41,7 +43,8 @@ class Tree:
 
     def __init__(self) -> None:
         self._names = Names(_NativeNames())
-        self._at: set[str] = set()  # the shadows that are open
+        self._at: set[str] = set()  # the shadows of Mounts that are open
+        self._scratches: set[str] = set()
         self._rooted = False
 
     def limits(self) -> list[Limit]:
@@ -76,21 +79,33 @@ class Tree:
         for candidate in (path, real):
             if candidate in _FORBIDDEN or candidate.startswith(("/proc/", "/sys/")):
                 raise MountPathError(f"at={at!r}: {candidate} cannot be shadowed; choose a directory of its own")
-            for other in (ROOT, *self._at):
-                if candidate == other or candidate.startswith(other + "/"):
-                    raise MountPathError(
-                        f"at={at!r} lies inside {other}, where a read-only Mount shows; choose a path outside it"
-                    )
+            around = self._around(candidate)
+            if around in self._scratches and around != candidate:
+                continue
+            if around in self._scratches:
+                raise MountPathError(
+                    f"at={at!r}: a scratch is open at {around} already; close it, or choose another path"
+                )
+            if around is not None:
+                raise MountPathError(
+                    f"at={at!r} lies inside {around}, where a read-only Mount shows; choose a path outside it"
+                )
         return path
+
+    def _around(self, path: str) -> str | None:
+        """Return the innermost open root that `path` is or lies in."""
+        roots = {os.path.realpath(root): root for root in self._at}
+        roots |= {root: root for root in (ROOT, *self._at)}
+        roots |= {os.path.realpath(root): root for root in self._scratches}
+        roots |= {root: root for root in self._scratches}
+        inside = [root for root in roots if path == root or path.startswith(root + "/")]
+        return roots[max(inside, key=len)] if inside else None
 
     def show(self, place: str, at: str | None, files: Mapping[str, RamFile]) -> str:
         if at is not None:
             self._show_at(self.check_at(at), files)
             return self.check_path(at)
-        if not self._rooted:
-            with contextlib.suppress(FileExistsError):  # another user of the native library made it
-                native.root_add(ROOT)
-            self._rooted = True
+        self._root()
         scheme, _, rest = place.partition("/")
         for number in itertools.count(1):
             # Other bytes may show under this name already: another version, or what other credentials see.
@@ -109,6 +124,43 @@ class Tree:
         if path in self._at:
             self._at.remove(path)
             native.root_remove(path)
+
+    def make_scratch(self, at: str | None, budget_bytes: int | None) -> str:
+        if at is not None:
+            path = self.check_at(at)
+            try:
+                native.scratch_add(path, _SCRATCH_MODE, budget_bytes or 0)
+            except OSError as error:
+                raise MountPathError(f"at={at!r} cannot be shadowed: {error.strerror}") from None
+        else:
+            self._root()
+            path = self._make_numbered(budget_bytes)
+        try:
+            self._activate()
+        except BaseException:
+            native.scratch_remove(path)
+            raise
+        self._scratches.add(path)
+        return path
+
+    def remove_scratch(self, path: str) -> None:
+        native.deactivate()
+        self._scratches.discard(path)
+        native.scratch_remove(path)
+
+    def _make_numbered(self, budget_bytes: int | None) -> str:
+        for number in itertools.count(1):
+            path = f"{ROOT}/scratch/{number}"
+            with contextlib.suppress(FileExistsError):
+                native.scratch_add(path, _SCRATCH_MODE, budget_bytes or 0)
+                return path
+        raise AssertionError("unreachable: the numbers do not end")
+
+    def _root(self) -> None:
+        if not self._rooted:
+            with contextlib.suppress(FileExistsError):  # another user of the native library made it
+                native.root_add(ROOT)
+            self._rooted = True
 
     def check_path(self, at: str) -> str:
         """Return the path that an open shadow `at` shows at."""
