@@ -65,18 +65,21 @@ int create(const Inode &directory, int flags, mode_t mode, Inode **made) {
     return result;
   }
   // Last, since a file may be made that its maker may not open again.
+  bool group_here = false;
   if ((directory.mode & S_ISGID) != 0) {
     if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) && !is_privileged() &&
         !has_group(directory.group, Who::effective)) {
       mode &= ~static_cast<mode_t>(S_ISGID);
     }
-    ::syscall(SYS_fchown, fd, -1, directory.group);
+    group_here = ::syscall(SYS_fchown, fd, -1, directory.group) != 0;
   }
   if (::syscall(SYS_fchmod, fd, mode) != 0 && refuses_execute) ::syscall(SYS_fchmod, fd, mode & ~0111u);
   if (made == nullptr) return result;
   *made = make_file(kept, {status.st_dev, status.st_ino});
   (*made)->volume = directory.volume;
   (*made)->execute_here = refuses_execute;
+  (*made)->group_here = group_here;
+  (*made)->group = directory.group;
   (*made)->mode = mode;
   return result;
 }

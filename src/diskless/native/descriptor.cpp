@@ -120,6 +120,7 @@ int status_of(const Inode &inode, struct stat *status) {
 void amend_status(const Inode &file, struct stat *status) {
   if (!file.owns_fd) status->st_mode = S_IFREG | file.mode;
   if (file.execute_here) status->st_mode = (status->st_mode & ~0111u) | (file.mode & 0111);
+  if (file.group_here) status->st_gid = file.group;
   status->st_nlink = static_cast<nlink_t>(file.names.size());
   const timespec &changed = file.changed;
   if (std::pair(changed.tv_sec, changed.tv_nsec) > std::pair(status->st_ctim.tv_sec, status->st_ctim.tv_nsec)) {
@@ -132,6 +133,14 @@ void status_of_removed_directory(std::uint64_t number, struct stat *status) {
   removed.kind = Inode::Kind::directory;
   removed.mode = 0555;
   removed.number = number;
+  if (const Removed *known = find_removed(number)) {
+    removed.mode = known->attributes.mode;
+    removed.owner = known->attributes.owner;
+    removed.group = known->attributes.group;
+    removed.accessed = known->accessed;
+    removed.modified = known->modified;
+    removed.changed = known->changed;
+  }
   fill(removed, status);
   status->st_nlink = 0;
 }

@@ -97,9 +97,11 @@ void Lookup::run() {
     const std::size_t slashes = std::strspn(next_, "/");
     const bool last = next_[slashes] == '\0';
     trailing_slash_ = last && slashes > 0;
+    if (in_tree_ && !at_->is_directory()) return fail(ENOTDIR);
+    const bool asked = (resolve_ & resolve_dots_unasked) == 0 || (component != "." && component != "..");
+    if (in_tree_ && asked && !permits(*at_, X_OK, Who::effective)) return fail(EACCES);
     if (component == ".") {
       last_ = Last::dot;
-      if (in_tree_ && !at_->is_directory()) return fail(ENOTDIR);
       if (in_tree_) inode_ = at_;
       continue;
     }
@@ -115,16 +117,12 @@ void Lookup::run() {
 }
 
 bool Lookup::step_in_tree(std::string_view component, bool last) {
-  if (!at_->is_directory()) {
-    fail(ENOTDIR);
-    return false;
+  if (last && !reached_last_) {
+    reached_last_ = true;
+    slash_behind_name_ = trailing_slash_;
   }
   if (component.size() > NAME_MAX && !(last && follow_ == Follow::parent)) {
     fail(ENAMETOOLONG);
-    return false;
-  }
-  if (!permits(*at_, X_OK, Who::effective)) {
-    fail(EACCES);
     return false;
   }
   Inode *found = at_->find_visible(component);
@@ -225,10 +223,6 @@ bool Lookup::follow_link(std::string_view target) {
 
 bool Lookup::climb() {
   if (in_tree_) {
-    if (!at_->is_directory()) {
-      fail(ENOTDIR);
-      return false;
-    }
     if (at_ == limit_ && (resolve_ & (resolve_beneath | resolve_in_root)) != 0) {
       if ((resolve_ & resolve_in_root) != 0) {
         inode_ = at_;

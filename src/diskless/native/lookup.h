@@ -26,6 +26,8 @@ inline constexpr unsigned resolve_no_symlinks = 0x04;
 inline constexpr unsigned resolve_beneath = 0x08;
 inline constexpr unsigned resolve_in_root = 0x10;
 inline constexpr unsigned resolve_cached = 0x20;
+// No bit of openat2: realpath(3) takes dots away itself, and asks no directory for them.
+inline constexpr unsigned resolve_dots_unasked = 0x10000;
 
 class Lookup {
  public:
@@ -46,6 +48,9 @@ class Lookup {
   std::string_view name() const { return name_; }
   Last last() const { return last_; }
   bool trailing_slash() const { return trailing_slash_; }
+  // Whether a slash stands behind the last name of the path as it was given: open(2) makes no file of such a name,
+  // wherever a symlink there may lead.
+  bool slash_behind_name() const { return slash_behind_name_; }
   // For calls that want something there: `error`, ENOENT, or ENOTDIR for a slash behind a file.
   int error_of_existing() const;
 
@@ -86,6 +91,8 @@ class Lookup {
   bool done_ = false;
   bool rewritten_ = false;  // the path given no longer leads there for the kernel
   bool trailing_slash_ = false;
+  bool reached_last_ = false;
+  bool slash_behind_name_ = false;
   int error_ = 0;
   int links_ = 0;
   Last last_ = Last::root;

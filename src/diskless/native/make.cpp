@@ -103,41 +103,45 @@ int link_unnamed(int source_fd, const Lookup &target) {
   Inode &directory = *target.parent();
   const Unnamed unnamed = describe_unnamed(source_fd, *directory.volume);
   if (unnamed == Unnamed::no) return -EXDEV;
-  if (const int error = may_create(directory)) return -error;
-  if (unnamed == Unnamed::removed) return -ENOENT;
   struct stat status;
+  if (kernel::fstat(source_fd, &status) != 0) return -errno;
+  Inode as_if;
+  as_if.mode = status.st_mode & 07777;
+  as_if.owner = status.st_uid;
+  as_if.group = status.st_gid;
+  if (!may_link(as_if)) return -EPERM;
+  if (const int error = may_create(directory)) return -error;
+  if (unnamed == Unnamed::removed || had_name({status.st_dev, status.st_ino})) return -ENOENT;
   const int lead = kernel::open(kernel::DescriptorPath(source_fd).text, O_PATH | O_CLOEXEC);
   if (lead < 0) return -errno;
-  if (kernel::fstat(lead, &status) != 0) {
-    const int error = errno;
-    kernel::close(lead);
-    return -error;
-  }
   const int kept = keep(lead);
   if (kept < 0) return kept;
   Inode *file = make_file(kept, {status.st_dev, status.st_ino});
   file->volume = directory.volume;
+  file->was_unnamed = true;
   mark_changed(*file);
   link(directory, target.name(), *file);
   return 0;
 }
 
-// The number in /proc/self/fd/N and its like, or -1.
+constexpr int no_descriptor = INT_MIN;
+
+// The number in /proc/self/fd/N and its like, or `no_descriptor`.
 int descriptor_in(const char *path) {
   for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/"}) {
     const std::size_t length = std::strlen(prefix);
     if (std::strncmp(path, prefix, length) != 0 || path[length] < '0' || path[length] > '9') continue;
     char *end;
     const long number = std::strtol(path + length, &end, 10);
-    return *end == '\0' && number <= INT_MAX ? static_cast<int>(number) : -1;
+    return *end == '\0' && number <= INT_MAX ? static_cast<int>(number) : no_descriptor;
   }
-  return -1;
+  return no_descriptor;
 }
 
-// Which descriptor linkat names in place of a path, or -1.
+// Which descriptor linkat names in place of a path, or `no_descriptor`.
 int source_descriptor(int dirfd, const char *path, int flags) {
-  if (path[0] == '\0') return (flags & AT_EMPTY_PATH) != 0 ? dirfd : -1;
-  return (flags & AT_SYMLINK_FOLLOW) != 0 ? descriptor_in(path) : -1;
+  if (path[0] == '\0') return (flags & AT_EMPTY_PATH) != 0 && dirfd != AT_FDCWD ? dirfd : no_descriptor;
+  return (flags & AT_SYMLINK_FOLLOW) != 0 ? descriptor_in(path) : no_descriptor;
 }
 
 template <typename Next>
@@ -145,12 +149,19 @@ template <typename Next>
   if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return settle(-EINVAL);
   const int descriptor = source_descriptor(from_fd, from, flags);
   const Described described = descriptor < 0 ? Described{} : describe(descriptor);
+  if (descriptor != no_descriptor) {
+    // Whether the caller may link this descriptor depends on who opened it, which only the kernel knows. It looks at
+    // the source first, and the root directory is there already.
+    ::syscall(SYS_linkat, from_fd, from, AT_FDCWD, "/", flags);
+    if (errno != EEXIST) return -1;
+  }
   while (true) {
     Lookup target(to_fd, to, Follow::parent);
-    if (descriptor >= 0 && target.in_tree()) {
+    if (descriptor != no_descriptor && target.in_tree()) {
       if (!target.lock_for_change()) continue;
-      if (described.directory) return settle(-EPERM);
-      Inode *named = described.ours ? find_file(described.memory) : nullptr;
+      Inode *named = described.directory ? find_directory(described.number)
+                     : described.ours    ? find_file(described.memory)
+                                         : nullptr;
       return settle(named != nullptr ? link_found(*named, target) : link_unnamed(descriptor, target));
     }
     Lookup source(from_fd, from, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0));
@@ -159,7 +170,12 @@ template <typename Next>
     }
     if (source.in_tree()) {
       if (const int error = source.error_of_existing()) return settle(-error);
-      if (!target.in_tree()) return settle(-EXDEV);
+      if (!target.in_tree()) {
+        struct stat status;
+        if (const int error = error_of_parent(target)) return settle(-error);
+        const bool there = kernel::fstatat(target.dirfd(), target.path(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+        return settle(there ? -EEXIST : -EXDEV);
+      }
       if (!target.lock_for_change(&source)) continue;
       return settle(link_found(*source.inode(), target));
     }

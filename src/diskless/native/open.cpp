@@ -55,7 +55,7 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   if ((flags & tmpfile_bit) != 0) return open_unnamed(lookup, flags, mode);
   const bool creates = (flags & O_CREAT) != 0;
   if (creates && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
-  if (creates && lookup.trailing_slash() && lookup.error() == ELOOP && lookup.last() == Last::name) return -EISDIR;
+  if (creates && lookup.slash_behind_name()) return -EISDIR;
   if (lookup.error() != 0) return -lookup.error();
   if (creates && lookup.trailing_slash()) return -EISDIR;
   const Inode *inode = lookup.inode();
@@ -92,7 +92,8 @@ long openat2(int dirfd, const char *path, const void *how, std::size_t size) {
   }
   const int flags = static_cast<int>(asked.flags);
   const bool makes = (flags & (O_CREAT | tmpfile_bit)) != 0;
-  if (asked.flags > 0xffffffff || (makes ? asked.mode & ~std::uint64_t{07777} : asked.mode) != 0) {
+  const bool only_path = (flags & O_PATH) != 0 && (flags & ~(O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) != 0;
+  if (asked.flags > 0xffffffff || only_path || (makes ? asked.mode & ~std::uint64_t{07777} : asked.mode) != 0) {
     return settle(-long{EINVAL});
   }
   while (true) {

@@ -16,4 +16,7 @@ inline int between(int from_fd, const char *from, int to_fd, const char *to, Slo
   return result;
 }
 
+// Elsewhere, whether the directory is there in which the path's last name would be: 0 or an errno.
+int error_of_parent(const Lookup &elsewhere);
+
 }  // namespace diskless

@@ -2,6 +2,10 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <sys/stat.h>
+
+#include <string>
+#include <string_view>
 
 #include "pair.h"
 #include "permission.h"
@@ -34,8 +38,9 @@ int rename_found(const Lookup &source, const Lookup &target, unsigned flags) {
   if (!from.volume->writable) return -EROFS;
   const bool exchanges = (flags & RENAME_EXCHANGE) != 0;
   Inode *inode = source.inode(), *there = target.inode();
-  if (source.name().size() > NAME_MAX || target.name().size() > NAME_MAX) return -ENAMETOOLONG;
+  if (source.name().size() > NAME_MAX) return -ENAMETOOLONG;
   if (inode == nullptr) return -ENOENT;
+  if (target.name().size() > NAME_MAX) return -ENAMETOOLONG;
   if (there != nullptr && (flags & RENAME_NOREPLACE) != 0) return -EEXIST;
   if (exchanges) {
     if (there == nullptr) return -ENOENT;
@@ -77,7 +82,8 @@ template <typename Next>
                        ((flags & RENAME_NOREPLACE) != 0 && (flags & RENAME_EXCHANGE) != 0);
     if (wrong) return settle(-EINVAL);
     for (const Lookup *each : {&source, &target}) {
-      if (each->in_tree() && each->error() != 0) return settle(-each->error());
+      const int error = each->in_tree() ? each->error() : error_of_parent(*each);
+      if (error != 0) return settle(-error);
     }
     if (!source.in_tree() || !target.in_tree()) return settle(-EXDEV);
     if (source.lock_for_change(&target)) return settle(rename_found(source, target, flags));
@@ -91,6 +97,16 @@ inline int rename_any(int from_fd, const char *from, int to_fd, const char *to, 
 }
 
 }  // namespace
+
+int error_of_parent(const Lookup &elsewhere) {
+  std::string_view path = elsewhere.path();
+  while (path.ends_with('/')) path.remove_suffix(1);
+  path = path.substr(0, path.rfind('/') + 1);  // nothing where there is no slash
+  const std::string parent = path.empty() ? "." : std::string(path);
+  struct stat status;
+  if (kernel::fstatat(elsewhere.dirfd(), parent.c_str(), &status, 0) != 0) return errno;
+  return S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
+}
 
 namespace intercept {
 

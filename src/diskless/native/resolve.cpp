@@ -67,7 +67,7 @@ template <typename Next>
 [[gnu::noinline]] char *resolve(const char *path, char *resolved, Next next) {
   std::string text;
   {
-    const Lookup lookup(AT_FDCWD, path, Follow::yes);
+    const Lookup lookup(AT_FDCWD, path, Follow::yes, resolve_dots_unasked);
     if (!lookup.in_tree()) return next(lookup.path());
     if (const int error = lookup.error_of_existing()) {
       errno = error;

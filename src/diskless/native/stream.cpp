@@ -35,7 +35,7 @@ int open_for_stream(Lookup &lookup, const char *mode) {
   if (result == again) return again;
   const int fd = settle(result);
   // A directory: libc would open it and fail at the first read; but our descriptor of one is not open for reading.
-  if (fd >= 0 && lookup.inode()->is_directory()) {
+  if (fd >= 0 && lookup.inode() != nullptr && lookup.inode()->is_directory()) {
     kernel::close(fd);
     return settle(-EISDIR);
   }

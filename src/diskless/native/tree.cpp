@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <deque>
 #include <new>
 
 #include "guard.h"
@@ -22,12 +23,16 @@ struct IdentityHash {
   std::size_t operator()(const Identity &identity) const { return std::hash<ino_t>{}(identity.number); }
 };
 
+constexpr std::size_t removed_remembered = 256;
+
 // Never destroyed: hooks are called until the very end of the process.
 struct Inodes {
   std::unordered_map<Identity, Inode *, IdentityHash> files;
   std::unordered_map<std::uint64_t, Inode *> directories;
   std::uint64_t last_number = std::uint64_t{1} << 40;  // memfds count from 1 on the same device
   Cookie last_cookie = first_cookie;
+  std::map<std::uint64_t, Removed> removed;  // by number: the directories that went last
+  std::deque<Identity> once_named;           // files made by O_TMPFILE that lost their names last
   std::vector<int> abandoned;  // descriptors of files that are gone, to be closed once the lock is given back
 };
 
@@ -37,8 +42,17 @@ Inodes &inodes() {
 }
 
 void forget(Inode *inode) {
-  if (inode->is_directory()) inodes().directories.erase(inode->number);
+  if (inode->is_directory()) {
+    inodes().directories.erase(inode->number);
+    inodes().removed[inode->number] = {
+        {inode->mode, inode->owner, inode->group}, inode->accessed, inode->modified, inode->changed};
+    if (inodes().removed.size() > removed_remembered) inodes().removed.erase(inodes().removed.begin());
+  }
   if (inode->is_file()) inodes().files.erase(inode->memory);
+  if (inode->was_unnamed) {
+    inodes().once_named.push_back(inode->memory);
+    if (inodes().once_named.size() > removed_remembered) inodes().once_named.pop_front();
+  }
   if (inode->owns_fd) inodes().abandoned.push_back(inode->fd);
   delete inode;
 }
@@ -198,7 +212,9 @@ Attributes attributes_of(const Inode &inode) {
   struct stat status;
   if (!inode.owns_fd || kernel::fstat(inode.fd, &status) != 0) return {inode.mode, inode.owner, inode.group};
   const mode_t mode = status.st_mode & 07777;
-  return {inode.execute_here ? (mode & ~0111u) | (inode.mode & 0111) : mode, status.st_uid, status.st_gid};
+  return {.mode = inode.execute_here ? (mode & ~0111u) | (inode.mode & 0111) : mode,
+          .owner = status.st_uid,
+          .group = inode.group_here ? inode.group : status.st_gid};
 }
 
 bool is_mount_point(const Inode &inode) {
@@ -231,6 +247,15 @@ Inode *find_file(const Identity &memory) {
 Inode *find_directory(std::uint64_t number) {
   const auto found = inodes().directories.find(number);
   return found == inodes().directories.end() ? nullptr : found->second;
+}
+
+const Removed *find_removed(std::uint64_t number) {
+  const auto found = inodes().removed.find(number);
+  return found == inodes().removed.end() ? nullptr : &found->second;
+}
+
+bool had_name(const Identity &memory) {
+  return std::ranges::find(inodes().once_named, memory) != inodes().once_named.end();
 }
 
 long long used_bytes(const Volume &volume) {

@@ -58,6 +58,8 @@ struct Inode {
   int fd = -1;                // file: leads to its memfd
   bool owns_fd = false;       // file: false where `fd` belongs to the caller of diskless_set_file
   bool execute_here = false;  // file of a scratch: its memfd refuses execute bits, which are kept in `mode`
+  bool was_unnamed = false;   // file of a scratch: made by O_TMPFILE
+  bool group_here = false;    // file of a scratch: its maker is not in the group of its directory, kept in `group`
   Identity memory{};          // file: what that number stood for when it was named
 
   std::string target;  // symlink
@@ -86,6 +88,11 @@ struct Attributes {
   mode_t mode;
   uid_t owner;
   gid_t group;
+};
+
+struct Removed {
+  Attributes attributes;
+  timespec accessed, modified, changed;
 };
 
 // Guards every Inode, Overlay and Root, and what the functions below touch. Taken shared by look-ups and exclusive by
@@ -136,6 +143,10 @@ bool is_mount_point(const Inode &inode);
 
 Inode *find_file(const Identity &memory);
 Inode *find_directory(std::uint64_t number);
+// What is remembered of a directory that was removed, since somebody may have it open. Or null.
+const Removed *find_removed(std::uint64_t number);
+// Whether a file made by O_TMPFILE has had a name, and so may not get one again.
+bool had_name(const Identity &memory);
 // What the files of a scratch take.
 long long used_bytes(const Volume &volume);
 

@@ -21,6 +21,11 @@ constexpr std::string_view user_prefix = "user.";
 
 bool is_user(std::string_view name) { return name.starts_with(user_prefix) && name.size() > user_prefix.size(); }
 
+// Others are for the privileged, or nobody's.
+bool is_by_mode(std::string_view name) {
+  return !name.starts_with("trusted.") && !name.starts_with("security.") && !name.starts_with("system.");
+}
+
 long get_from_directory(const Inode &directory, const char *name, void *value, std::size_t size) {
   const auto found = directory.attributes.find(name);
   if (found == directory.attributes.end()) return -ENODATA;
@@ -53,10 +58,9 @@ long get(const Lookup &found, const char *attribute, void *value, std::size_t si
     const long result = ::syscall(SYS_getxattr, kernel::DescriptorPath(inode.fd).text, attribute, value, size);
     return result < 0 ? -errno : result;
   }
-  const bool by_mode = !name.starts_with("trusted.") && !name.starts_with("security.") && !name.starts_with("system.");
   // Symlinks have no attributes of this kind, and the memfd that stands for one would.
   if (inode.is_symlink() && name.starts_with(user_prefix)) return -ENODATA;
-  if (by_mode && !inode.is_symlink() && !permits(inode, R_OK, Who::effective)) return -EACCES;
+  if (is_by_mode(name) && !inode.is_symlink() && !permits(inode, R_OK, Who::effective)) return -EACCES;
   if (inode.is_directory() && is_user(name)) return get_from_directory(inode, attribute, value, size);
   return ask(found, [=](int fd) { return ::syscall(SYS_fgetxattr, fd, attribute, value, size); });
 }
@@ -72,11 +76,13 @@ long list(const Lookup &found, char *names, std::size_t size) {
 
 // Whether a user attribute of something that is no file may be changed, as the kernel's xattr_permission says it.
 int may_change(const Inode &inode, std::string_view name) {
-  if (name.starts_with("trusted.") && !is_privileged()) return EPERM;
-  if (!name.starts_with(user_prefix)) return EOPNOTSUPP;
-  if (!inode.is_directory()) return EPERM;
-  if ((inode.mode & S_ISVTX) != 0 && !owns(inode)) return EPERM;
-  if (!permits(inode, W_OK, Who::effective)) return EACCES;
+  if (name.starts_with("trusted.")) return is_privileged() ? EOPNOTSUPP : EPERM;
+  if (name.starts_with("security.") || name.starts_with("system.")) return EOPNOTSUPP;
+  const bool is_of_user = name.starts_with(user_prefix);
+  if (is_of_user && !inode.is_directory()) return EPERM;
+  if (is_of_user && (inode.mode & S_ISVTX) != 0 && !owns(inode)) return EPERM;
+  if (!inode.is_symlink() && !permits(inode, W_OK, Who::effective)) return EACCES;
+  if (!is_of_user) return EOPNOTSUPP;
   return name.size() == user_prefix.size() ? EINVAL : 0;
 }
 
@@ -175,11 +181,13 @@ DEFINE_REMOVEXATTR(lremovexattr, Follow::no)
 
 ssize_t fgetxattr(int fd, const char *attribute, void *value, size_t size) noexcept {
   const ssize_t result = NEXT(fgetxattr)(fd, attribute, value, size);
-  if (result != -1 || (errno != ENODATA && errno != EOPNOTSUPP)) [[likely]]
+  if (result != -1 || (errno != ENODATA && errno != EOPNOTSUPP && errno != EINVAL)) [[likely]]
     return result;
-  if (!is_user(attribute)) return result;
+  const int error = errno;
+  if (!is_by_mode(attribute)) return result;
   return of_directory(fd, result, [=](const Inode &directory) -> long {
     if (!permits(directory, R_OK, Who::effective)) return -EACCES;
+    if (!is_user(attribute)) return -error;
     return get_from_directory(directory, attribute, value, size);
   });
 }
