@@ -38,6 +38,7 @@ constexpr gid_t same_group = static_cast<gid_t>(-1);
 int set_owner(Inode &inode, uid_t owner, gid_t group) {
   if (inode.is_file()) {
     const kernel::DescriptorPath path(inode.fd);
+    if (inode.group_here && group == inode.group) group = same_group;
     const int result = result_of(::syscall(SYS_fchownat, AT_FDCWD, path.text, owner, group, 0));
     if (result == 0 && group != same_group) inode.group_here = false;
     return result;

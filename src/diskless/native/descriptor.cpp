@@ -45,7 +45,7 @@ void fill(const Inode &inode, struct stat *status) {
     status->st_size = static_cast<off_t>(inode.target.size());
   } else {
     status->st_mode = S_IFDIR | inode.mode;
-    status->st_nlink = static_cast<nlink_t>(2 + inode.subdirectories);
+    status->st_nlink = inode.is_removed() ? 0 : static_cast<nlink_t>(2 + inode.subdirectories);
     status->st_size = static_cast<off_t>(2 + inode.entries.size()) * entry_size;
   }
 }
@@ -133,14 +133,6 @@ void status_of_removed_directory(std::uint64_t number, struct stat *status) {
   removed.kind = Inode::Kind::directory;
   removed.mode = 0555;
   removed.number = number;
-  if (const Removed *known = find_removed(number)) {
-    removed.mode = known->attributes.mode;
-    removed.owner = known->attributes.owner;
-    removed.group = known->attributes.group;
-    removed.accessed = known->accessed;
-    removed.modified = known->modified;
-    removed.changed = known->changed;
-  }
   fill(removed, status);
   status->st_nlink = 0;
 }

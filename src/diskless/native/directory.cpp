@@ -185,7 +185,7 @@ DIR *make_stream(int fd, std::uint64_t number, Cookie position) {
 bool read_entry(std::uint64_t number, Cookie position, struct dirent64 *entry) {
   std::shared_lock lock(tree_lock);
   const Inode *directory = find_directory(number);
-  if (directory == nullptr) return false;
+  if (directory == nullptr || directory->is_removed()) return false;
   if (position < dot) {
     fill(entry, dot, ".", directory->number, DT_DIR);
   } else if (position < dotdot) {

@@ -117,10 +117,7 @@ void Lookup::run() {
 }
 
 bool Lookup::step_in_tree(std::string_view component, bool last) {
-  if (last && !reached_last_) {
-    reached_last_ = true;
-    slash_behind_name_ = trailing_slash_;
-  }
+  if (last && trailing_slash_) slash_behind_name_ = true;
   if (component.size() > NAME_MAX && !(last && follow_ == Follow::parent)) {
     fail(ENAMETOOLONG);
     return false;
@@ -137,7 +134,13 @@ bool Lookup::step_in_tree(std::string_view component, bool last) {
     done_ = true;
     return false;
   }
-  if (found->is_symlink() && follows(last)) return follow_link(found->target);
+  if (found->is_symlink() && follows(last)) {
+    if (const int error = last ? may_follow(*at_, *found) : 0) {
+      fail(error);
+      return false;
+    }
+    return follow_link(found->target);
+  }
   parent_ = at_;
   name_ = component;
   inode_ = at_ = found;

@@ -48,8 +48,8 @@ class Lookup {
   std::string_view name() const { return name_; }
   Last last() const { return last_; }
   bool trailing_slash() const { return trailing_slash_; }
-  // Whether a slash stands behind the last name of the path as it was given: open(2) makes no file of such a name,
-  // wherever a symlink there may lead.
+  // Whether a slash stands behind the last name of the path, or of a symlink there: open(2) makes no file of such a
+  // name, wherever it may lead.
   bool slash_behind_name() const { return slash_behind_name_; }
   // For calls that want something there: `error`, ENOENT, or ENOTDIR for a slash behind a file.
   int error_of_existing() const;
@@ -91,7 +91,6 @@ class Lookup {
   bool done_ = false;
   bool rewritten_ = false;  // the path given no longer leads there for the kernel
   bool trailing_slash_ = false;
-  bool reached_last_ = false;
   bool slash_behind_name_ = false;
   int error_ = 0;
   int links_ = 0;

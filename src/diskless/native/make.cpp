@@ -65,27 +65,6 @@ int make_node_at(const Lookup &found, mode_t mode) {
   return 0;
 }
 
-// Where fs.protected_hardlinks is off, anybody may link what is not theirs.
-bool hard_links_are_protected() {
-  static const bool is_protected = [] {
-    const int fd = kernel::open("/proc/sys/fs/protected_hardlinks", O_RDONLY | O_CLOEXEC);
-    char digit = '1';
-    if (fd >= 0) {
-      ::syscall(SYS_read, fd, &digit, 1);
-      kernel::close(fd);
-    }
-    return digit != '0';
-  }();
-  return is_protected;
-}
-
-bool may_link(const Inode &inode) {
-  if (owns(inode) || !hard_links_are_protected()) return true;
-  const mode_t mode = attributes_of(inode).mode;
-  if (!inode.is_file() || (mode & S_ISUID) != 0 || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP)) return false;
-  return permits(inode, R_OK | W_OK, Who::effective);
-}
-
 int link_found(Inode &source, const Lookup &target) {
   if (const int error = is_free(target, false)) return error;
   if (source.volume != target.parent()->volume) return -EXDEV;
@@ -144,6 +123,13 @@ int source_descriptor(int dirfd, const char *path, int flags) {
   return (flags & AT_SYMLINK_FOLLOW) != 0 ? descriptor_in(path) : no_descriptor;
 }
 
+// A name elsewhere for a file of ours.
+int error_of_link_out(const Lookup &target) {
+  struct stat status;
+  if (const int error = error_of_parent(target)) return error;
+  return kernel::fstatat(target.dirfd(), target.path(), &status, AT_SYMLINK_NOFOLLOW) == 0 ? EEXIST : EXDEV;
+}
+
 template <typename Next>
 [[gnu::noinline]] int link_between(int from_fd, const char *from, int to_fd, const char *to, int flags, Next next) {
   if ((flags & ~(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)) != 0) return settle(-EINVAL);
@@ -164,18 +150,14 @@ template <typename Next>
                                          : nullptr;
       return settle(named != nullptr ? link_found(*named, target) : link_unnamed(descriptor, target));
     }
+    if (described.ours) return settle(-error_of_link_out(target));
     Lookup source(from_fd, from, follow_unless((flags & AT_SYMLINK_FOLLOW) == 0));
     if (!source.in_tree() && !target.in_tree()) {
       return next(source.dirfd(), source.path(), target.dirfd(), target.path());
     }
     if (source.in_tree()) {
       if (const int error = source.error_of_existing()) return settle(-error);
-      if (!target.in_tree()) {
-        struct stat status;
-        if (const int error = error_of_parent(target)) return settle(-error);
-        const bool there = kernel::fstatat(target.dirfd(), target.path(), &status, AT_SYMLINK_NOFOLLOW) == 0;
-        return settle(there ? -EEXIST : -EXDEV);
-      }
+      if (!target.in_tree()) return settle(-error_of_link_out(target));
       if (!target.lock_for_change(&source)) continue;
       return settle(link_found(*source.inode(), target));
     }

@@ -61,6 +61,9 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   const Inode *inode = lookup.inode();
   if (inode == nullptr) return creates ? open_new(lookup, flags, mode) : -ENOENT;
   if (creates && (flags & O_EXCL) != 0) return -EEXIST;
+  if (creates && !inode->is_directory() && lookup.parent() != nullptr && inode->volume->writable) {
+    if (const int error = may_open_with_create(*lookup.parent(), *inode)) return -error;
+  }
   if (inode->is_symlink()) return (flags & O_DIRECTORY) != 0 ? -ENOTDIR : -ELOOP;
   if (const int error = lookup.error_of_existing()) return -error;
   if (inode->is_directory()) {

@@ -22,4 +22,10 @@ bool has_group(gid_t group, Who who);
 int may_create(const Inode &directory);
 int may_delete(const Inode &directory, const Inode &victim, bool as_directory);
 
+// What fs.protected_hardlinks, fs.protected_regular and fs.protected_symlinks forbid in directories that everybody may
+// write to: 0 or an errno, for root as well.
+bool may_link(const Inode &inode);
+int may_open_with_create(const Inode &directory, const Inode &inode);
+int may_follow(const Inode &directory, const Inode &symlink);
+
 }  // namespace diskless

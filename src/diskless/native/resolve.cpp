@@ -40,7 +40,7 @@ ssize_t target_of_found(const Lookup &found, char *buffer, size_t size) {
   {
     std::shared_lock lock(tree_lock);
     const Inode *inode = described.directory ? find_directory(described.number) : find_file(described.memory);
-    if (inode != nullptr) {
+    if (inode != nullptr && !inode->is_removed()) {
       text = path_of(*inode);
     } else if (described.directory ||
                std::string_view{buffer, static_cast<size_t>(result)}.starts_with("/memfd:diskless")) {

@@ -332,6 +332,7 @@ int root_remove(const char *path) {
     if (around == nullptr || !is_below(around->canonical, root->canonical)) hang_anew(*each, limbo);
   }
   prune(root->directory);
+  forget_volume(root->volume);
   count_shadows();
   return 0;
 }

@@ -31,9 +31,9 @@ struct Inodes {
   std::unordered_map<std::uint64_t, Inode *> directories;
   std::uint64_t last_number = std::uint64_t{1} << 40;  // memfds count from 1 on the same device
   Cookie last_cookie = first_cookie;
-  std::map<std::uint64_t, Removed> removed;  // by number: the directories that went last
-  std::deque<Identity> once_named;           // files made by O_TMPFILE that lost their names last
-  std::vector<int> abandoned;  // descriptors of files that are gone, to be closed once the lock is given back
+  std::deque<Inode *> removed;      // directories of scratches that went last: somebody may have them open
+  std::deque<Identity> once_named;  // files made by O_TMPFILE that lost their names last
+  std::vector<int> abandoned;       // descriptors of files that are gone, to be closed once the lock is given back
 };
 
 Inodes &inodes() {
@@ -41,12 +41,21 @@ Inodes &inodes() {
   return instance;
 }
 
+// Nobody tells us when the last descriptor of a removed directory is closed.
+void bury(Inode *directory) {
+  directory->changed = now();
+  inodes().removed.push_back(directory);
+  if (inodes().removed.size() <= removed_remembered) return;
+  Inode *oldest = inodes().removed.front();
+  inodes().removed.pop_front();
+  inodes().directories.erase(oldest->number);
+  delete oldest;
+}
+
 void forget(Inode *inode) {
   if (inode->is_directory()) {
+    if (inode->volume->writable) return bury(inode);
     inodes().directories.erase(inode->number);
-    inodes().removed[inode->number] = {
-        {inode->mode, inode->owner, inode->group}, inode->accessed, inode->modified, inode->changed};
-    if (inodes().removed.size() > removed_remembered) inodes().removed.erase(inodes().removed.begin());
   }
   if (inode->is_file()) inodes().files.erase(inode->memory);
   if (inode->was_unnamed) {
@@ -249,9 +258,11 @@ Inode *find_directory(std::uint64_t number) {
   return found == inodes().directories.end() ? nullptr : found->second;
 }
 
-const Removed *find_removed(std::uint64_t number) {
-  const auto found = inodes().removed.find(number);
-  return found == inodes().removed.end() ? nullptr : &found->second;
+void forget_volume(const Volume &volume) {
+  static Volume nowhere{.writable = true};
+  for (Inode *directory : inodes().removed) {
+    if (directory->volume == &volume) directory->volume = &nowhere;
+  }
 }
 
 bool had_name(const Identity &memory) {

@@ -76,6 +76,7 @@ struct Inode {
   bool is_file() const { return kind == Kind::file; }
   bool is_symlink() const { return kind == Kind::symlink; }
 
+  bool is_removed() const { return names.empty() && overlay == nullptr; }
   // A directory has one name, and so one parent; a removed one has none.
   Inode *parent() const { return names.empty() ? nullptr : names.front().first; }
   Inode *find(std::string_view name) const;
@@ -88,11 +89,6 @@ struct Attributes {
   mode_t mode;
   uid_t owner;
   gid_t group;
-};
-
-struct Removed {
-  Attributes attributes;
-  timespec accessed, modified, changed;
 };
 
 // Guards every Inode, Overlay and Root, and what the functions below touch. Taken shared by look-ups and exclusive by
@@ -143,8 +139,8 @@ bool is_mount_point(const Inode &inode);
 
 Inode *find_file(const Identity &memory);
 Inode *find_directory(std::uint64_t number);
-// What is remembered of a directory that was removed, since somebody may have it open. Or null.
-const Removed *find_removed(std::uint64_t number);
+// To be called before a volume goes: directories removed from it, which somebody may have open, outlive it.
+void forget_volume(const Volume &volume);
 // Whether a file made by O_TMPFILE has had a name, and so may not get one again.
 bool had_name(const Identity &memory);
 // What the files of a scratch take.
