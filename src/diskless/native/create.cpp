@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "counted.h"
 #include "descriptor.h"
 #include "guard.h"
 #include "kernel.h"
@@ -16,13 +17,13 @@ namespace diskless {
 namespace {
 
 // The names of memfds, which /proc shows: of files with a name in the Tree, of those that may get one, and of those
-// that may not.
-constexpr const char *named = "diskless", *unnameable = "diskless-unnamed";
+// that may not. They end in the volume's number, so that it is known when the name is gone.
+constexpr const char *named = "diskless", *unnamed = "diskless-unnamed", *unnameable = "diskless-unnameable";
 
-struct UnnamedName {
+struct MemoryName {
   char text[48];
-  explicit UnnamedName(const Volume &volume) {
-    std::snprintf(text, sizeof text, "diskless-unnamed-%lu", static_cast<unsigned long>(volume.number));
+  MemoryName(const char *kind, const Volume &volume) {
+    std::snprintf(text, sizeof text, "%s-%lu", kind, static_cast<unsigned long>(volume.number));
   }
 };
 
@@ -45,12 +46,11 @@ int hand_over(int fd, int flags) {
 
 int create(const Inode &directory, int flags, mode_t mode, Inode **made) {
   const bool stays_unnamed = made == nullptr && (flags & O_EXCL) != 0;
-  const UnnamedName unnamed(*directory.volume);
+  const MemoryName name(made != nullptr ? named : stays_unnamed ? unnameable : unnamed, *directory.volume);
   bool refuses_execute = false;
-  const char *name = made != nullptr ? named : stays_unnamed ? unnameable : unnamed.text;
   // Not to be sealed, as files of a tmpfs are not.
-  int fd = kernel::memfd_create(name, 0, &refuses_execute);
-  if (fd < 0 && errno == EMFILE && raise_descriptor_limit()) fd = kernel::memfd_create(name, 0, &refuses_execute);
+  int fd = kernel::memfd_create(name.text, 0, &refuses_execute);
+  if (fd < 0 && errno == EMFILE && raise_descriptor_limit()) fd = kernel::memfd_create(name.text, 0, &refuses_execute);
   if (fd < 0) return -errno;
   struct stat status;
   int result = kernel::fstat(fd, &status) != 0 ? -errno : 0;
@@ -74,6 +74,7 @@ int create(const Inode &directory, int flags, mode_t mode, Inode **made) {
     group_here = ::syscall(SYS_fchown, fd, -1, directory.group) != 0;
   }
   if (::syscall(SYS_fchmod, fd, mode) != 0 && refuses_execute) ::syscall(SYS_fchmod, fd, mode & ~0111u);
+  set_standing(result, *directory.volume);
   if (made == nullptr) return result;
   *made = make_file(kept, {status.st_dev, status.st_ino});
   (*made)->volume = directory.volume;
@@ -94,7 +95,7 @@ Unnamed describe_unnamed(int fd, const Volume &volume) {
   const ssize_t length = kernel::readlink(kernel::DescriptorPath(fd).text, text, sizeof text);
   if (length <= 0) return Unnamed::no;
   const std::string_view link{text, static_cast<std::size_t>(length)};
-  const std::string wanted = std::string("/memfd:") + UnnamedName(volume).text + " (deleted)";
+  const std::string wanted = std::string("/memfd:") + MemoryName(unnamed, volume).text + " (deleted)";
   if (link == wanted) return Unnamed::linkable;
   return link.starts_with("/memfd:diskless") ? Unnamed::removed : Unnamed::no;
 }

@@ -7,6 +7,7 @@
 #include <shared_mutex>
 #include <utility>
 
+#include "counted.h"
 #include "kernel.h"
 
 namespace diskless {
@@ -24,7 +25,11 @@ bool stands_for(int fd, const Identity &memory) {
 int open_file(const Inode &file, int flags) {
   const int opened = reopen(file.fd, flags & ~not_again);
   if (opened == -ENOENT || opened == -ENOTDIR || opened == -ENXIO) return -EIO;
-  if (opened < 0 || stands_for(opened, file.memory)) return opened;
+  if (opened < 0) return opened;
+  if (stands_for(opened, file.memory)) {
+    set_standing(opened, *file.volume);
+    return opened;
+  }
   kernel::close(opened);
   return -EIO;
 }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <climits>
 
+#include "counted.h"
 #include "diskless.h"
 #include "hooks.h"
 #include "kernel.h"
@@ -50,6 +51,11 @@ void raise_limit(rlimit *limit) {
 }
 
 constexpr rlim_t near_the_limit = 64;
+
+inline int copied(int from, int made) {
+  if (made >= 0 && made != from) copy_standing(from, made);
+  return made;
+}
 
 }  // namespace
 
@@ -96,7 +102,11 @@ namespace intercept {
 
 #define DEFINE_CLOSE(name)                   \
   int name(int fd) {                         \
-    if (!is_ours(fd)) return NEXT(name)(fd); \
+    if (!is_ours(fd)) {                      \
+      /* before: afterwards it may be another thread's */ \
+      forget_standing(fd);                   \
+      return NEXT(name)(fd);                 \
+    }                                        \
     errno = EBADF;                           \
     return -1;                               \
   }
@@ -104,6 +114,8 @@ DEFINE_CLOSE(close)
 DEFINE_CLOSE(__close)
 
 int close_range(unsigned first, unsigned last, int flags) noexcept {
+  constexpr int stay_open = 4;  // CLOSE_RANGE_CLOEXEC
+  if ((flags & stay_open) == 0) forget_standings(first, last);
   unsigned ours = next_of_ours(first);
   if (first > last || ours > last) return NEXT(close_range)(first, last, flags);
   // The gaps between our numbers.
@@ -120,6 +132,7 @@ int close_range(unsigned first, unsigned last, int flags) noexcept {
 void closefrom(int lowest) noexcept {
   const unsigned first = lowest < 0 ? 0 : static_cast<unsigned>(lowest);
   if (next_of_ours(first) == most_descriptors) {
+    forget_standings(first, UINT_MAX);
     NEXT(closefrom)(lowest);
   } else if (intercept::close_range(first, UINT_MAX, 0) != 0) {
     rlimit limit{};
@@ -134,7 +147,7 @@ void closefrom(int lowest) noexcept {
 // and the Tree know RAM files by their numbers, so they cannot be moved.
 #define DEFINE_DUP2(name)                          \
   int name(int from, int to) noexcept {            \
-    if (!is_ours(to)) return NEXT(name)(from, to); \
+    if (!is_ours(to)) return copied(from, NEXT(name)(from, to)); \
     errno = EBUSY;                                 \
     return -1;                                     \
   }
@@ -142,7 +155,7 @@ DEFINE_DUP2(dup2)
 DEFINE_DUP2(__dup2)
 
 int dup3(int from, int to, int flags) noexcept {
-  if (!is_ours(to)) return NEXT(dup3)(from, to, flags);
+  if (!is_ours(to)) return copied(from, NEXT(dup3)(from, to, flags));
   errno = EBUSY;
   return -1;
 }

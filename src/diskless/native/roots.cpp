@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "limits.h"
 #include "lookup.h"
 
 namespace diskless {
@@ -286,6 +287,7 @@ int add(const std::vector<std::string> &names, mode_t mode, std::unique_ptr<Root
   } else {
     hang(*root, *top, limbo);
   }
+  if (root->volume.writable) learn_limits();
   roots().push_back(std::move(root));
   for (Root *each : within) hang_anew(*each, limbo);
   count_shadows();

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <shared_mutex>
 
+#include "counted.h"
 #include "route.h"
 #include "stand.h"
 
@@ -24,16 +25,17 @@ constexpr unsigned long valid_flag = 0x0020;  // ST_VALID, which statfs sets bes
 
 std::atomic<long long> total_bytes{0}, free_bytes{0};
 
-// A scratch seems as large as its budget, and as full as its files make it.
+// A scratch seems as large as its budget, or as the memory that there is, and has the room that a writer finds.
 struct Space {
   unsigned long blocks, free;
 };
 
 Space space_of(const Volume &volume) {
   long long total = total_bytes.load(), free = free_bytes.load();
-  if (volume.budget_bytes > 0) {
-    total = volume.budget_bytes;
-    free = std::min(free, std::max(0ll, total - used_bytes(volume)));
+  if (volume.writable) {
+    const Room room = room_of(volume);
+    total = room.total_bytes;
+    free = room.free_bytes;
   }
   return {static_cast<unsigned long>(total) / block_bytes, static_cast<unsigned long>(free) / block_bytes};
 }

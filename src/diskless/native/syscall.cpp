@@ -28,7 +28,7 @@
 #endif
 
 // clang-format off
-// X(system call, what answers it): a to e are the call's arguments.
+// X(system call, what answers it): a to f are the call's arguments.
 #define DISKLESS_CALLS(X)                                                                        \
   X(close, intercept::close(a))                                                                  \
   X(close_range, intercept::close_range(a, b, c))                                                \
@@ -67,6 +67,21 @@
   X(fchmodat2, intercept::fchmodat(a, b, c, d))                                                  \
   X(fchown, intercept::fchown(a, b, c))                                                          \
   X(fchownat, intercept::fchownat(a, b, c, d, e))                                                \
+  X(write, intercept::write(a, b, c))                                                            \
+  X(pwrite64, intercept::pwrite64(a, b, c, d))                                                   \
+  X(writev, intercept::writev(a, b, c))                                                          \
+  X(pwritev, intercept::pwritev(a, b, c, d))                                                     \
+  X(pwritev2, intercept::pwritev2(a, b, c, d, f))                                                \
+  X(copy_file_range, intercept::copy_file_range(a, b, c, d, e, f))                               \
+  X(splice, intercept::splice(a, b, c, d, e, f))                                                 \
+  X(sendfile, intercept::sendfile(a, b, c, d))                                                   \
+  X(fallocate, intercept::fallocate(a, b, c, d))                                                 \
+  X(ftruncate, intercept::ftruncate(a, b))                                                       \
+  X(mmap, reinterpret_cast<long>(intercept::mmap(a, b, c, d, e, f)))                             \
+  X(dup, intercept::dup(a))                                                                      \
+  X(fcntl, intercept::fcntl(a, b, c.value))                                                      \
+  X(recvmsg, intercept::recvmsg(a, b, c))                                                        \
+  X(recvmmsg, intercept::recvmmsg(a, b, c, d, e))                                                \
   X(utimensat, b.value == 0 ? intercept::futimens(a, c) : intercept::utimensat(a, b, c, d))      \
   X(truncate, intercept::truncate(a, b))                                                         \
   X(fgetxattr, intercept::fgetxattr(a, b, c.pointer(), d))                                       \
@@ -137,7 +152,7 @@ bool is_redirected(long number) {
   }
 }
 
-[[gnu::noinline]] long redirect(long number, Word a, Word b, Word c, Word d, Word e) {
+[[gnu::noinline]] long redirect(long number, Word a, Word b, Word c, Word d, Word e, Word f) {
   switch (number) {
 #define X(name, answer) \
   case SYS_##name: return answer;
@@ -198,7 +213,7 @@ long syscall_of_words(long number, long a, long b, long c, long d, long e, long 
 long syscall_of_words(long number, long a, long b, long c, long d, long e, long f) noexcept {
   // The one that is made most, without looking through the others.
   if (number == SYS_openat) return intercept::openat(Word{a}, Word{b}, Word{c}, static_cast<mode_t>(d));
-  if (is_redirected(number)) return redirect(number, Word{a}, Word{b}, Word{c}, Word{d}, Word{e});
+  if (is_redirected(number)) return redirect(number, Word{a}, Word{b}, Word{c}, Word{d}, Word{e}, Word{f});
   return reinterpret_cast<decltype(&syscall_of_words)>(NEXT(syscall))(number, a, b, c, d, e, f);
 }
 

@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
 #include <sys/ipc.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -45,6 +48,8 @@ int __openat_2(int dirfd, const char *path, int flags);
 int __openat64_2(int dirfd, const char *path, int flags);
 ssize_t __readlink_chk(const char *path, char *buffer, size_t length, size_t size) noexcept;
 ssize_t __readlinkat_chk(int dirfd, const char *path, char *buffer, size_t length, size_t size) noexcept;
+ssize_t __write(int fd, const void *bytes, size_t length);
+ssize_t __pwrite64(int fd, const void *bytes, size_t length, off64_t offset);
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
 }
 
@@ -87,6 +92,13 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(mktemp) X(mkdtemp) X(mkstemp) X(mkstemp64) X(mkostemp) X(mkostemp64) X(mkstemps) X(mkstemps64)               \
   X(mkostemps) X(mkostemps64) X(tempnam) X(tmpfile) X(tmpfile64) X(umask)
 
+// Fill files, or pass descriptors on (write.cpp, numbers.cpp).
+#define DISKLESS_WRITE_HOOKS(X)                                                                                  \
+  X(write) X(__write) X(pwrite) X(pwrite64) X(__pwrite64) X(writev) X(pwritev) X(pwritev64) X(pwritev2)          \
+  X(pwritev64v2) X(copy_file_range) X(splice) X(sendfile) X(sendfile64) X(fallocate) X(fallocate64)              \
+  X(posix_fallocate) X(posix_fallocate64) X(ftruncate) X(ftruncate64) X(mmap) X(mmap64)                          \
+  X(dup) X(fcntl) X(fcntl64) X(recvmsg) X(recvmmsg)
+
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
   X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch) X(bind) X(connect)
@@ -98,5 +110,6 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   DISKLESS_DIRECTORY_HOOKS(X)                                                                                    \
   DISKLESS_WALK_HOOKS(X)                                                                                         \
   DISKLESS_CHANGE_HOOKS(X)                                                                                      \
+  DISKLESS_WRITE_HOOKS(X)                                                                                        \
   DISKLESS_PROCESS_HOOKS(X)
 // clang-format on
