@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -31,6 +35,9 @@ static DIR *streams[calls];
 static FILE *files[calls];
 static char buffer[8192];
 static struct stat status;
+static struct iovec one_byte = {buffer, 1};
+static struct msghdr message;
+static void *pages[calls];
 
 static void scan(const char *path) {
   struct dirent **names;
@@ -81,6 +88,25 @@ static void find(const char *pattern) {
 /* On descriptors. */
 #define OF_DESCRIPTORS(X)                                          \
   X(read, read(file_fd, buffer, 1))                                \
+  X(write, write(file_fd, buffer, 1))                              \
+  X(pwrite, pwrite(file_fd, buffer, 1, 0))                         \
+  X(writev, writev(file_fd, &one_byte, 1))                         \
+  X(pwritev, pwritev(file_fd, &one_byte, 1, 0))                    \
+  X(ftruncate, ftruncate(file_fd, 4096))                           \
+  X(fallocate, fallocate(file_fd, 0, 0, 1))                        \
+  X(posix_fallocate, posix_fallocate(file_fd, 0, 1))               \
+  X(sendfile, sendfile(file_fd, directory_fd, NULL, 1))            \
+  X(copy_file_range, copy_file_range(directory_fd, NULL, file_fd, NULL, 1, 0)) \
+  X(splice, splice(directory_fd, NULL, file_fd, NULL, 1, 0))       \
+  X(mmap, pages[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file_fd, 0)) \
+  X(munmap, munmap(pages[i], 4096))                                \
+  X(mmap_private, pages[i] = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) \
+  X(munmap_, munmap(pages[i], 4096))                               \
+  X(syscall_write, syscall(SYS_write, file_fd, buffer, 1))         \
+  X(dup, fds[i] = dup(file_fd))                                    \
+  X(close___, close(fds[i]))                                       \
+  X(fcntl, fcntl(file_fd, F_GETFL))                                \
+  X(recvmsg, recvmsg(directory_fd, &message, 0))                   \
   X(fstat, fstat(file_fd, &status))                                \
   X(fstatat_empty_path, fstatat(file_fd, "", &status, AT_EMPTY_PATH)) \
   X(fstatat_beneath, fstatat(directory_fd, "file", &status, 0))    \
@@ -150,7 +176,7 @@ int main(int count, char **words) {
   sprintf(buffer, "../%s/", strrchr(words[2], '/') + 1);
   spell(&spellings[2], buffer, buffer, "file", "link");
   spell(&spellings[3], "/proc/self/ns", "/proc/self/", "stat", "exe");
-  file_fd = open("file", O_RDONLY);
+  file_fd = open("file", O_RDWR);
   directory_fd = open(".", O_RDONLY);
   watch_fd = inotify_init();
   warm();
