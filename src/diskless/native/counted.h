@@ -29,6 +29,10 @@ inline bool is_foreign(int fd) {
          standings[static_cast<unsigned>(fd)].load(std::memory_order_relaxed) == foreign;
 }
 
+inline bool is_counted_so_far(int fd) {
+  return static_cast<unsigned>(fd) < most_numbers && standings[fd].load(std::memory_order_relaxed) > foreign;
+}
+
 // The number is handed out for a file, closed, or has come from elsewhere.
 void set_standing(int fd, const Volume &volume);
 inline void forget_standing(int fd) {

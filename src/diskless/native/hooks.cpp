@@ -45,7 +45,8 @@ void find_originals() {
   }
 #define X(name) hooks[hook_##name].of_streams = true;
   DISKLESS_STREAM_HOOKS(X)
-  X(fts_read) X(fts_children) X(fts_set) X(fts_close) X(fts64_read) X(fts64_children) X(fts64_set) X(fts64_close)
+  X(fileno) X(fileno_unlocked) X(freopen) X(freopen64)
+      X(fts_read) X(fts_children) X(fts_set) X(fts_close) X(fts64_read) X(fts64_children) X(fts64_set) X(fts64_close)
 #undef X
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "cookie.h"
 #include "open.h"
 #include "route.h"
 
@@ -42,18 +43,47 @@ int open_for_stream(Lookup &lookup, const char *mode) {
   return fd;
 }
 
+// A mode for a file that exists by now, and was made by us if "x" asked for that.
+struct ModeOfExisting {
+  char text[32] = "";
+  explicit ModeOfExisting(const char *mode) {
+    for (std::size_t at = 0; *mode != '\0' && at + 1 < sizeof text; ++mode) {
+      if (*mode != 'x') text[at++] = *mode;
+    }
+  }
+};
+
 template <typename Next>
 [[gnu::noinline]] FILE *open_stream(const char *path, const char *mode, Next next) {
   int fd;
   do {
     Lookup lookup(AT_FDCWD, path, follow_of(flags_of(mode)));
     fd = open_for_stream(lookup, mode);
-    if (fd == elsewhere) return next(lookup.path());
+    if (fd == elsewhere) return next(lookup.path(), mode);
   } while (fd == again);
   if (fd < 0) return nullptr;
-  FILE *stream = ::fdopen(fd, mode);
+  // Only fopen itself makes a stream that converts characters.
+  if (std::strchr(mode, ',') != nullptr) {
+    FILE *stream = next(kernel::DescriptorPath(fd).text, ModeOfExisting(mode).text);
+    kernel::KeepErrno keep;
+    kernel::close(fd);
+    return stream;
+  }
+  FILE *stream = open_counted(fd, mode);
   if (stream == nullptr) kernel::close(fd);
   return stream;
+}
+
+// libc cannot reopen a stream with functions of ours beneath, so those only get another descriptor. Null is the stream's
+// own file.
+FILE *reopen_counted(const char *path, const char *mode, FILE *stream, int fd) {
+  const bool own = kernel::is_null(path);
+  const int flags = flags_of(mode) & (own ? ~O_EXCL : ~0);
+  const int opened = flags < 0 ? settle(-EINVAL) : intercept::open(own ? kernel::DescriptorPath(fd).text : path, flags, 0666);
+  if (opened >= 0 && replace_descriptor(stream, opened, mode)) return stream;
+  kernel::KeepErrno keep;
+  ::fclose(stream);
+  return nullptr;
 }
 
 // libc opens the path within freopen, so it is given one that the kernel knows: our descriptor's.
@@ -71,12 +101,7 @@ template <typename Next>
     errno = error;
     return nullptr;
   }
-  // It exists by now, and was made by us if "x" asked for that.
-  char plain[16] = "";
-  for (std::size_t at = 0; *mode != '\0' && *mode != ',' && at + 1 < sizeof plain; ++mode) {
-    if (*mode != 'x') plain[at++] = *mode;
-  }
-  FILE *reopened = next(kernel::DescriptorPath(fd).text, plain);
+  FILE *reopened = next(kernel::DescriptorPath(fd).text, ModeOfExisting(mode).text);
   kernel::KeepErrno keep;
   kernel::close(fd);
   return reopened;
@@ -90,13 +115,14 @@ namespace intercept {
   FILE *name(const char *path, const char *mode) {                                            \
     if (!may_be_ours(path)) [[likely]]                                                        \
       return NEXT(name)(path, mode);                                                          \
-    return open_stream(path, mode, [=](const char *real) { return NEXT(name)(real, mode); }); \
+    return open_stream(path, mode, [=](const char *real, const char *how) { return NEXT(name)(real, how); }); \
   }
 DEFINE_FOPEN(fopen)
 DEFINE_FOPEN(fopen64)
 
 #define DEFINE_FREOPEN(name)                                                                                \
   FILE *name(const char *path, const char *mode, FILE *stream) {                                            \
+    if (const int fd = descriptor_of(stream); fd >= 0) return reopen_counted(path, mode, stream, fd);       \
     if (!may_be_ours(path)) [[likely]]                                                                      \
       return NEXT(name)(path, mode, stream);                                                                \
     return reopen_stream(path, mode, stream,                                                                \

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 
+#include "cookie.h"
 #include "route.h"
 
 namespace diskless {
@@ -72,7 +73,7 @@ bool find_free_name(char *pattern) {
 
 FILE *open_unnamed() {
   const int fd = intercept::open(P_tmpdir, O_TMPFILE | O_RDWR | O_EXCL, 0600);
-  FILE *stream = fd < 0 ? nullptr : ::fdopen(fd, "w+");
+  FILE *stream = fd < 0 ? nullptr : open_counted(fd, "w+");
   if (fd >= 0 && stream == nullptr) kernel::close(fd);
   return stream;
 }

@@ -7,6 +7,7 @@
 #include <fts.h>
 #include <glob.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
@@ -48,6 +49,8 @@ int __openat_2(int dirfd, const char *path, int flags);
 int __openat64_2(int dirfd, const char *path, int flags);
 ssize_t __readlink_chk(const char *path, char *buffer, size_t length, size_t size) noexcept;
 ssize_t __readlinkat_chk(int dirfd, const char *path, char *buffer, size_t length, size_t size) noexcept;
+int __dprintf_chk(int fd, int flag, const char *format, ...);
+int __vdprintf_chk(int fd, int flag, const char *format, va_list values);
 ssize_t __write(int fd, const void *bytes, size_t length);
 ssize_t __pwrite64(int fd, const void *bytes, size_t length, off64_t offset);
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
@@ -97,7 +100,8 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(write) X(__write) X(pwrite) X(pwrite64) X(__pwrite64) X(writev) X(pwritev) X(pwritev64) X(pwritev2)          \
   X(pwritev64v2) X(copy_file_range) X(splice) X(sendfile) X(sendfile64) X(fallocate) X(fallocate64)              \
   X(posix_fallocate) X(posix_fallocate64) X(ftruncate) X(ftruncate64) X(mmap) X(mmap64)                          \
-  X(dup) X(fcntl) X(fcntl64) X(recvmsg) X(recvmmsg)
+  X(dup) X(fcntl) X(fcntl64) X(recvmsg) X(recvmmsg)                                                              \
+  X(fdopen) X(fileno) X(fileno_unlocked) X(dprintf) X(vdprintf) X(__dprintf_chk) X(__vdprintf_chk)
 
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
