@@ -59,6 +59,7 @@ int truncate_found(const Lookup &found, off_t length) {
   if (const int error = found.error_of_existing()) return -error;
   const Inode &inode = *found.inode();
   if (inode.is_directory()) return -EISDIR;
+  if (!inode.is_file()) return -EINVAL;
   if (!inode.volume->writable) return -EROFS;
   return result_of(::syscall(SYS_truncate, kernel::DescriptorPath(inode.fd).text, length));
 }

@@ -48,6 +48,9 @@ void fill(const Inode &inode, struct stat *status) {
     status->st_mode = S_IFLNK | 0777;
     status->st_nlink = static_cast<nlink_t>(inode.names.size());
     status->st_size = static_cast<off_t>(inode.target.size());
+  } else if (inode.is_socket()) {
+    status->st_mode = S_IFSOCK | inode.mode;
+    status->st_nlink = static_cast<nlink_t>(inode.names.size());
   } else {
     status->st_mode = S_IFDIR | inode.mode;
     status->st_nlink = inode.is_removed() ? 0 : static_cast<nlink_t>(2 + inode.subdirectories);

@@ -34,7 +34,15 @@ void fill(struct dirent64 *entry, Cookie cookie, std::string_view name, std::uin
   entry->d_reclen = static_cast<unsigned short>((offsetof(struct dirent64, d_name) + length + 1 + 7) & ~7u);
 }
 
-unsigned char type_of(const Inode &inode) { return inode.is_directory() ? DT_DIR : inode.is_file() ? DT_REG : DT_LNK; }
+unsigned char type_of(const Inode &inode) {
+  switch (inode.kind) {
+    case Inode::Kind::directory: return DT_DIR;
+    case Inode::Kind::file: return DT_REG;
+    case Inode::Kind::symlink: return DT_LNK;
+    case Inode::Kind::socket: return DT_SOCK;
+  }
+  return DT_UNKNOWN;
+}
 
 std::uint64_t number_above(const Inode &directory) {
   const Inode *parent = directory.parent();

@@ -8,6 +8,7 @@
 
 #include "counted.h"
 #include "hooks.h"
+#include "socket.h"
 
 namespace diskless {
 
@@ -26,6 +27,7 @@ void receive_descriptors(struct msghdr &message) {
 }
 
 inline void received(struct msghdr &message) {
+  if (message.msg_name != nullptr) show_path(static_cast<sockaddr *>(message.msg_name), &message.msg_namelen);
   if (message.msg_controllen != 0) [[unlikely]] receive_descriptors(message);
 }
 

@@ -73,6 +73,7 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
     return open_directory(*inode, flags);
   }
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
+  if (inode->is_socket()) return -ENXIO;
   if (writes(flags) && !inode->volume->writable) return -EROFS;
   return open_inode(*inode, flags);
 }

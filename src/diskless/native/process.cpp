@@ -1,11 +1,9 @@
-// Calls that would let the kernel itself walk into the Tree: the working directory, programs, sockets, watches. Where
+// Calls that would let the kernel itself walk into the Tree: the working directory, programs, watches. Where
 // a shadow lies over real files the kernel would find those, so these calls are answered here, never passed on.
 
 #include <limits.h>
 #include <spawn.h>
 #include <sys/inotify.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdarg>
@@ -41,27 +39,6 @@ int watch_found(const Lookup &found) {
   const int error = found.error_of_existing();
   return error != 0 ? -error : -EOPNOTSUPP;
 }
-
-int bind_found(const Lookup &found) {
-  if (found.error() != 0) return -found.error();
-  return found.inode() != nullptr ? -EADDRINUSE : -EROFS;
-}
-
-int connect_found(const Lookup &found) {
-  const int error = found.error_of_existing();
-  return error != 0 ? -error : -ECONNREFUSED;
-}
-
-// The path of a Unix socket's address, with the zero that the caller may have left away.
-struct SocketPath {
-  char text[sizeof(sockaddr_un::sun_path) + 1] = {};
-  SocketPath(const struct sockaddr *address, socklen_t length) {
-    const auto *local = reinterpret_cast<const sockaddr_un *>(address);
-    if (kernel::is_null(address) || length <= offsetof(sockaddr_un, sun_path) || length > sizeof *local) return;
-    if (local->sun_family != AF_UNIX) return;
-    std::memcpy(text, local->sun_path, length - offsetof(sockaddr_un, sun_path));
-  }
-};
 
 using Arguments = char *const *;
 
@@ -171,22 +148,6 @@ int posix_spawn_file_actions_addopen(posix_spawn_file_actions_t *actions, int fd
 int inotify_add_watch(int fd, const char *path, std::uint32_t mask) noexcept {
   return route(path, follow_unless((mask & IN_DONT_FOLLOW) != 0), watch_found,
                [=](const char *real) { return NEXT(inotify_add_watch)(fd, real, mask); });
-}
-
-int bind(int fd, const struct sockaddr *address, socklen_t length) noexcept {
-  const SocketPath path(address, length);
-  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]]
-    return NEXT(bind)(fd, address, length);
-  return look_up(AT_FDCWD, path.text, Follow::no, bind_found,
-                 [=](int, const char *) { return NEXT(bind)(fd, address, length); });
-}
-
-int connect(int fd, const struct sockaddr *address, socklen_t length) {
-  const SocketPath path(address, length);
-  if (path.text[0] == '\0' || !may_be_ours(path.text)) [[likely]]
-    return NEXT(connect)(fd, address, length);
-  return look_up(AT_FDCWD, path.text, Follow::yes, connect_found,
-                 [=](int, const char *) { return NEXT(connect)(fd, address, length); });
 }
 
 }  // namespace intercept

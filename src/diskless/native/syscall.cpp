@@ -92,7 +92,15 @@
   X(execve, intercept::execve(a, b, c))                                                          \
   X(inotify_add_watch, intercept::inotify_add_watch(a, b, c))                                    \
   X(bind, intercept::bind(a, b, c))                                                              \
-  X(connect, intercept::connect(a, b, c))
+  X(connect, intercept::connect(a, b, c))                                                        \
+  X(sendto, intercept::sendto(a, b, c, d, e, f))                                                 \
+  X(sendmsg, intercept::sendmsg(a, b, c))                                                        \
+  X(sendmmsg, intercept::sendmmsg(a, b, c, d))                                                   \
+  X(accept, intercept::accept(a, b, c))                                                          \
+  X(accept4, intercept::accept4(a, b, c, d))                                                     \
+  X(getsockname, intercept::getsockname(a, b, c))                                                \
+  X(getpeername, intercept::getpeername(a, b, c))                                                \
+  X(recvfrom, intercept::recvfrom(a, b, c, d, e, f))
 
 // Those that newer processors never had.
 #ifdef SYS_open

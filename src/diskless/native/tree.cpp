@@ -129,6 +129,12 @@ Inode *make_symlink(std::string_view target) {
   return inode;
 }
 
+Inode *make_socket(mode_t mode, std::string_view address) {
+  Inode *inode = make(Inode::Kind::socket, mode, now());
+  inode->target = address;
+  return inode;
+}
+
 Inode *make_file(int fd, const Identity &memory) {
   Inode *inode = new Inode;
   inode->number = memory.number;

@@ -41,7 +41,7 @@ struct Entry {
 };
 
 struct Inode {
-  enum class Kind : unsigned char { directory, file, symlink };
+  enum class Kind : unsigned char { directory, file, symlink, socket };
 
   Kind kind = Kind::file;
   Volume *volume = &read_only_volume;
@@ -62,7 +62,7 @@ struct Inode {
   bool group_here = false;    // file of a scratch: its maker is not in the group of its directory, kept in `group`
   Identity memory{};          // file: what that number stood for when it was named
 
-  std::string target;  // symlink
+  std::string target;  // symlink; of a socket its abstract address
 
   std::map<Cookie, Entry> entries;                         // directory
   std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
@@ -75,6 +75,7 @@ struct Inode {
   bool is_directory() const { return kind == Kind::directory; }
   bool is_file() const { return kind == Kind::file; }
   bool is_symlink() const { return kind == Kind::symlink; }
+  bool is_socket() const { return kind == Kind::socket; }
 
   bool is_removed() const { return names.empty() && overlay == nullptr; }
   // A directory has one name, and so one parent; a removed one has none.
@@ -117,6 +118,8 @@ class Change {
 
 Inode *make_directory(mode_t mode, timespec modified);
 Inode *make_symlink(std::string_view target);
+// A socket, which the kernel knows by an abstract address.
+Inode *make_socket(mode_t mode, std::string_view address);
 // A file of a scratch, whose memfd `fd` leads to and which owns it from now on.
 Inode *make_file(int fd, const Identity &memory);
 // The inode of the memfd `fd`: the one it has already, or a new one. Null with errno where `fd` is none of a file.

@@ -103,9 +103,13 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(dup) X(fcntl) X(fcntl64) X(recvmsg) X(recvmmsg)                                                              \
   X(fdopen) X(fileno) X(fileno_unlocked) X(dprintf) X(vdprintf) X(__dprintf_chk) X(__vdprintf_chk)
 
+#define DISKLESS_SOCKET_HOOKS(X)                                                                                 \
+  X(bind) X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(accept) X(accept4) X(getsockname) X(getpeername)         \
+  X(recvfrom)
+
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
-  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch) X(bind) X(connect)
+  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch)
 
 #define DISKLESS_TREE_HOOKS(X)                                                                                   \
   DISKLESS_OPEN_HOOKS(X)                                                                                         \
@@ -115,5 +119,6 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   DISKLESS_WALK_HOOKS(X)                                                                                         \
   DISKLESS_CHANGE_HOOKS(X)                                                                                      \
   DISKLESS_WRITE_HOOKS(X)                                                                                        \
+  DISKLESS_SOCKET_HOOKS(X)                                                                                       \
   DISKLESS_PROCESS_HOOKS(X)
 // clang-format on

@@ -59,7 +59,7 @@ long get(const Lookup &found, const char *attribute, void *value, std::size_t si
     return result < 0 ? -errno : result;
   }
   // Symlinks have no attributes of this kind, and the memfd that stands for one would.
-  if (inode.is_symlink() && name.starts_with(user_prefix)) return -ENODATA;
+  if (!inode.is_file() && !inode.is_directory() && name.starts_with(user_prefix)) return -ENODATA;
   if (is_by_mode(name) && !inode.is_symlink() && !permits(inode, R_OK, Who::effective)) return -EACCES;
   if (inode.is_directory() && is_user(name)) return get_from_directory(inode, attribute, value, size);
   return ask(found, [=](int fd) { return ::syscall(SYS_fgetxattr, fd, attribute, value, size); });
@@ -69,7 +69,7 @@ long list(const Lookup &found, char *names, std::size_t size) {
   if (const int error = found.error_of_existing()) return -error;
   const Inode &inode = *found.inode();
   if (inode.is_directory()) return list_directory(inode, names, size);
-  if (inode.is_symlink()) return 0;
+  if (!inode.is_file()) return 0;
   const long result = ::syscall(SYS_listxattr, kernel::DescriptorPath(inode.fd).text, names, size);
   return result < 0 ? -errno : result;
 }
