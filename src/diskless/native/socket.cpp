@@ -153,6 +153,22 @@ int bind_at(Lookup &found, int fd) {
 // What a path of the Tree stands for as an address: false with errno where for nothing.
 enum class Found : unsigned char { nothing, socket, missing, elsewhere };
 
+// The path as another process would have it that has made the names which are missing here, directories among them.
+bool complete(std::string_view path, std::string *completed) {
+  kernel::KeepErrno keep;
+  if (path.ends_with('/') || path.find("..") != std::string_view::npos) return false;
+  for (std::size_t end = path.rfind('/'); end != std::string_view::npos && end > 0; end = path.rfind('/', end - 1)) {
+    const std::string above(path.substr(0, end));
+    const Lookup found(AT_FDCWD, above.c_str(), Follow::yes);
+    if (!found.in_tree()) return false;
+    if (found.error_of_existing() == ENOENT) continue;
+    if (found.error_of_existing() != 0 || !found.inode()->is_directory()) return false;
+    *completed = path_of(*found.inode()) + std::string(path.substr(end));
+    return true;
+  }
+  return false;
+}
+
 Found find(const char *path, int type, Address *address, std::string *missing) {
   const Lookup found(AT_FDCWD, path, Follow::yes);
   if (!found.in_tree()) {
@@ -161,10 +177,7 @@ Found find(const char *path, int type, Address *address, std::string *missing) {
     return Found::nothing;
   }
   errno = found.error_of_existing();
-  if (errno == ENOENT && found.error() == 0 && !found.trailing_slash()) {
-    *missing = path_of(*found.parent()) + '/' + std::string(found.name());
-    return Found::missing;
-  }
+  if (errno == ENOENT && complete(path, missing)) return Found::missing;
   if (errno != 0) return Found::nothing;
   const Inode &inode = *found.inode();
   errno = !permits(inode, W_OK, Who::effective) ? EACCES : inode.is_socket() ? 0 : ECONNREFUSED;

@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <fts.h>
 #include <glob.h>
+#include <semaphore.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -107,6 +108,8 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   X(bind) X(connect) X(sendto) X(sendmsg) X(sendmmsg) X(accept) X(accept4) X(getsockname) X(getpeername)         \
   X(recvfrom)
 
+#define DISKLESS_SHARED_MEMORY_HOOKS(X) X(shm_open) X(shm_unlink) X(sem_open) X(sem_close) X(sem_unlink)
+
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
   X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch)
@@ -119,6 +122,7 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
   DISKLESS_WALK_HOOKS(X)                                                                                         \
   DISKLESS_CHANGE_HOOKS(X)                                                                                      \
   DISKLESS_WRITE_HOOKS(X)                                                                                        \
+  DISKLESS_SHARED_MEMORY_HOOKS(X)                                                                                \
   DISKLESS_SOCKET_HOOKS(X)                                                                                       \
   DISKLESS_PROCESS_HOOKS(X)
 // clang-format on
