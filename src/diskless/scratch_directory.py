@@ -68,14 +68,32 @@ def scratch(
     It behaves as a tmpfs that is mounted there, but needs no mount, no rights and no disk. Other processes do not see
     it; with ``backing="directory:/dev/shm"`` it is a plain directory, which they do.
 
+    The write that crosses `budget`, or what the control groups and the machine leave (of which a part is kept back for
+    everything else: a 64th of the memory, 64 MiB at most), fails with ENOSPC, and a longer one before it is cut short,
+    as on a tmpfs: a write past a control group's limit would end the process. ``statvfs`` shows the room that is left.
+    What counts, in pages of 4 KiB, is the memory that files take, those included that have no name any more and are
+    open or mapped in this process. It is looked at
+
+    * when something is written by ``write``, ``pwrite``, ``writev``, ``pwritev``, ``copy_file_range``, ``sendfile``,
+      ``splice``, ``dprintf``, by a C or C++ stream, and when ``fallocate`` reserves it. A hole costs nothing.
+    * when a file is mapped shared and writable: the holes in what is mapped count from then on, since a store asks
+      nobody, until they are unmapped; also when a file that is mapped beyond its end is made longer by ``ftruncate``.
+
+    It is not looked at when a page of a hole is read through a mapping (which takes the page, and counts once taken);
+    when libc writes to a stream that was opened for something else before (``freopen``, standard output after
+    ``dup2``) or in a mode with ``,ccs=``; by system calls that are made without libc, and io_uring. C streams on a
+    scratch are for bytes: the functions for wide characters fail on them. Threads at the limit may cross it by a
+    write each. A budget is this process's: what a forked child writes to files of its own counts for the child, the
+    memory that there is for all.
+
     Args:
         at: an absolute path (``~`` is expanded) to have it at, instead of ``/diskless/scratch/<n>``. What the disk has
             there is hidden while the scratch is open, untouched, and back afterwards. Missing directories above it
             appear, too. Within another scratch the inner one wins, and they are closed in any order. Needs the Tree.
         backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first. With a
             directory it is a fresh one below that path.
-        budget: how large the directory says that it is, such as ``"4GiB"``; without it, as large as the memory that
-            there is.
+        budget: how many bytes its files may take, such as ``"4GiB"``; without it, as many as the control groups and
+            the machine leave.
 
     Returns:
         The open Scratch: use it in a ``with`` statement, which yields the path, or take `.path` and call `.close()`.

@@ -1,4 +1,4 @@
-"""What is written to a scratch is counted: the write that crosses the limit fails, as on a tmpfs, and nobody is killed."""
+"""What is written to a scratch is counted: the write that crosses the limit fails as on a tmpfs, and kills nobody."""
 
 from __future__ import annotations
 

@@ -30,7 +30,10 @@ SCENARIO = r"""
 static char spelled[400];
 static const char *id;
 static const char *n(const char *pattern) { snprintf(spelled, sizeof spelled, pattern, id); return spelled; }
-static void say(const char *what, long value) { printf("%s %ld %s\n", what, value, errno ? strerrorname_np(errno) : "-"); errno = 0; }
+static void say(const char *what, long value) {
+  printf("%s %ld %s\n", what, value, errno ? strerrorname_np(errno) : "-");
+  errno = 0;
+}
 static int value_of(sem_t *s) { int v = -1; if (s != SEM_FAILED) sem_getvalue(s, &v); return v; }
 int run(const char *unique) {
   struct stat status;
@@ -63,7 +66,9 @@ int run(const char *unique) {
   say("same", one == two); say("value", value_of(two));
   say("exclusive", sem_open(n("/%s"), O_CREAT | O_EXCL, 0666, 7) == SEM_FAILED);
   say("stat", stat(n("/dev/shm/sem.%s"), &status)); say("mode", status.st_mode); say("size", status.st_size);
-  if (!fork()) { sem_wait(one); sem_wait(one); sem_t *three = sem_open(n("/%s"), 0); _exit(three != one || value_of(three) != 1); }
+  if (!fork()) {
+    sem_wait(one); sem_wait(one); sem_t *three = sem_open(n("/%s"), 0); _exit(three != one || value_of(three) != 1);
+  }
   int how; wait(&how); say("child", how); say("value", value_of(one));
   say("close", sem_close(one)); say("value", value_of(two));
   say("sem_unlink", sem_unlink(n("/%s"))); say("sem_unlink", sem_unlink(n("/%s"))); say("sem_unlink", sem_unlink("/"));
@@ -92,9 +97,7 @@ def test_names_answer_as_on_a_real_dev_shm(tmp_path: Path) -> None:
     call = "ctypes.CDLL(sys.argv[1]).run(sys.argv[2].encode())"
     unique = f"diskless-{os.getpid()}"
     expected = run_python(f"import ctypes\n{call}", library, unique)
-    ours = run_python(
-        f"import ctypes, diskless\nwith diskless.scratch(at='/dev/shm'): {call}", library, unique
-    )
+    ours = run_python(f"import ctypes, diskless\nwith diskless.scratch(at='/dev/shm'): {call}", library, unique)
     assert ours.splitlines() == expected.splitlines()
     assert not list(Path("/dev/shm").glob(f"*{unique}*"))
 

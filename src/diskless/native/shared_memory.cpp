@@ -2,6 +2,7 @@
 // them on a tmpfs, but libc opens those from inside. The file's mapping is what processes share that come of this one
 // by fork.
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <semaphore.h>
@@ -84,9 +85,12 @@ sem_t *map_semaphore(int fd) {
 
 // A file with the semaphore in it gets the name at once, so that nobody finds one half made. A descriptor, or -1.
 int make_semaphore(const std::string &path, mode_t mode, unsigned value) {
+  // The linker would take the newest version of it (2.34); whoever opens a semaphore has the library that it was in.
+  const auto initialize = reinterpret_cast<decltype(&::sem_init)>(::dlsym(RTLD_DEFAULT, "sem_init"));
   sem_t made;
   std::memset(&made, 0, sizeof made);
-  if (::sem_init(&made, 1, value) != 0) return -1;
+  if (initialize == nullptr) return settle(-ENOSYS);
+  if (initialize(&made, 1, value) != 0) return -1;
   const int fd = intercept::open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
   if (fd < 0) return -1;
   const ssize_t written = intercept::write(fd, &made, sizeof made);

@@ -185,6 +185,10 @@ int renameat2_by_number(int from, const char *old_path, int to, const char *new_
 int close_range_by_number(unsigned first, unsigned last, int flags) {
   return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
 }
+ssize_t copy_file_range_by_number(int from, off64_t *from_offset, int to, off64_t *to_offset, std::size_t length,
+                                  unsigned flags) {
+  return ::syscall(SYS_copy_file_range, from, from_offset, to, to_offset, length, flags);
+}
 ssize_t getdents64_by_number(int fd, void *buffer, std::size_t size) {
   return ::syscall(SYS_getdents64, fd, buffer, size);
 }
@@ -203,6 +207,7 @@ void *function_by_number(const char *name) {
       {"statx", reinterpret_cast<void *>(&statx_by_number)},
       {"renameat2", reinterpret_cast<void *>(&renameat2_by_number)},
       {"close_range", reinterpret_cast<void *>(&close_range_by_number)},
+      {"copy_file_range", reinterpret_cast<void *>(&copy_file_range_by_number)},
       {"getdents64", reinterpret_cast<void *>(&getdents64_by_number)},
   };
   for (const auto &each : functions) {
