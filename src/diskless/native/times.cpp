@@ -83,6 +83,8 @@ int set_times_at(int dirfd, const char *path, const Times &times, int flags, Nex
 // A descriptor that is not ours costs no look at the times.
 template <typename Given, typename Next>
 inline int set_times_of(int fd, const Given *times, Next next) {
+  if (!describe(fd).ours) [[likely]]
+    return next();
   if constexpr (std::is_same_v<Given, timespec>) {  // nothing is asked for, and the descriptor not looked at
     if (times != nullptr && times[0].tv_nsec == UTIME_OMIT && times[1].tv_nsec == UTIME_OMIT) return next();
   }
