@@ -6,7 +6,8 @@ import os
 from types import TracebackType
 
 from diskless.errors import MountPathError
-from diskless.ram import LOCK, Backing, choose, parse_size
+from diskless.forks import LOCK
+from diskless.ram import Backing, choose, parse_size
 
 
 class Scratch:
