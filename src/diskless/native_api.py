@@ -29,6 +29,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "activate": (_INT, ()),
     "deactivate": (_INT, ()),
     "patched_slots": (_LONG, ()),
+    "take_message": (_INT, (_STR, _INT)),
     "spawn": (_INT, (_STR, _STRINGS, _STRINGS, ctypes.POINTER(_INT), _INT)),
     "reap": (_INT, (_INT,)),
 }
@@ -151,6 +152,15 @@ def deactivate() -> None:
 def patched_slots() -> int:
     """How many slots hold our functions at this moment."""
     return _call("patched_slots")
+
+
+def take_messages() -> list[str]:
+    """Return what the native library has to say to the user, each sentence once."""
+    buffer = ctypes.create_string_buffer(640)
+    sentences = []
+    while _call("take_message", buffer, len(buffer)) > 0:
+        sentences.append(os.fsdecode(buffer.value))
+    return sentences
 
 
 def spawn(file: str, argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> int:

@@ -35,7 +35,8 @@ class Scratch:
     def close(self) -> None:
         """Remove the directory with everything in it; files that are open or mapped go on working.
 
-        Closing twice does nothing.
+        Whoever has its working directory in it stands in a removed directory from then on: nothing can be found or
+        made by a relative path until it changes to another one. Closing twice does nothing.
         """
         with LOCK:
             if self._closed:

@@ -9,7 +9,6 @@ import mmap
 import os
 import resource
 import socket
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -174,19 +173,6 @@ def test_a_private_mapping_can_be_written_and_changes_nothing(tree: NativeTree) 
         assert mapped[:5] == b"minex"
         file.seek(0)
         assert file.read(5) == b"xxxxx"
-
-
-def test_the_working_directory_cannot_be_in_the_tree(tree: NativeTree, tmp_path: object) -> None:
-    tree.file("d/a", b"")
-    before = os.getcwd()
-    fd = os.open(tree.path("d"), os.O_RDONLY)
-    assert error_of(lambda: os.chdir(tree.path("d"))) == errno.EACCES
-    assert error_of(lambda: os.fchdir(fd)) == errno.EACCES
-    assert error_of(lambda: os.chdir(tree.path("d/a"))) == errno.ENOTDIR
-    assert error_of(lambda: os.chdir(tree.path("none"))) == errno.ENOENT
-    # vfork_cwd.py of the prototypes: nothing of this moves the parent.
-    assert error_of(lambda: subprocess.run(["/bin/pwd"], cwd=tree.path("d"))) == errno.EACCES
-    assert os.getcwd() == before
 
 
 def test_a_limit_on_file_sizes_does_not_kill_whoever_opens_a_directory() -> None:

@@ -5,6 +5,7 @@
 #include "diskless.h"
 #include "slots.h"
 #include "umask.h"
+#include "working_directory.h"
 
 namespace diskless {
 
@@ -24,7 +25,10 @@ extern "C" {
 int diskless_activate(void) {
   const bool first = activations.fetch_add(1) == 0;
   const int result = patch_objects(Reach::all);
-  if (first) learn_umask();
+  if (first) {
+    learn_umask();
+    if (may_stand_in_tree()) left_for_the_kernels();  // perhaps, while nobody told us
+  }
   if (result < 0) diskless_deactivate();
   return result;
 }

@@ -31,6 +31,9 @@ DISKLESS_API int diskless_activate(void);
 DISKLESS_API int diskless_deactivate(void);
 DISKLESS_API long diskless_patched_slots(void);
 
+/* One sentence for the log, if there is any: its length, or 0. The buffer should hold 640 bytes. */
+DISKLESS_API int diskless_take_message(char *buffer, int size);
+
 /* Starts a program that wait(2) never meets. fds become its descriptors 3, 4, …; returns what diskless_reap takes. */
 DISKLESS_API int diskless_spawn(const char *file, char *const argv[], char *const envp[], const int *fds, int fd_count);
 DISKLESS_API int diskless_reap(int pid);

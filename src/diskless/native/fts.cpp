@@ -1,6 +1,6 @@
 // fts(3), for hierarchies that the Tree may be part of. libc's own opens directories past every hook, so those are
-// walked here: the same structures, filled by our stat and opendir. The working directory is never changed, so
-// fts_accpath is always fts_path.
+// walked here: the same structures, filled by our stat and opendir. The working directory is never changed, as with
+// FTS_NOCHDIR, so fts_accpath is always fts_path.
 
 #include <fts.h>
 #include <stdlib.h>

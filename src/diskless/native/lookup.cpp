@@ -235,6 +235,7 @@ bool Lookup::climb() {
       return false;
     }
     Inode *parent = at_->parent();
+    if (parent == nullptr) parent = find_directory(at_->was_below);  // removed
     if (parent == nullptr) {
       fail(ENOENT);
       return false;

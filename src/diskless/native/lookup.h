@@ -68,6 +68,8 @@ class Lookup {
  private:
   void start(int dirfd, const char *path);
   bool start_at_descriptor(const char *path);
+  bool start_at_working_directory(const char *path);
+  void start_in(std::uint64_t directory);
   void run();
   bool step_in_tree(std::string_view component, bool last);
   bool step_in_reality(std::string_view component, bool last);

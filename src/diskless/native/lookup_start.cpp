@@ -13,7 +13,7 @@ namespace diskless {
 
 void Lookup::start(int dirfd, const char *path) {
   if (path[0] == '/') {
-    if (start_at_descriptor(path)) return;
+    if (start_at_working_directory(path) || start_at_descriptor(path)) return;
     if (!prepend(path)) done_ = true;  // too long for the kernel too
     return;
   }
@@ -23,13 +23,7 @@ void Lookup::start(int dirfd, const char *path) {
   }
   if (dirfd != AT_FDCWD) {
     const Described described = describe(dirfd);
-    if (described.directory) {
-      tree_lock.lock_shared();
-      in_tree_ = true;
-      limit_ = at_ = find_directory(described.number);
-      if (at_ == nullptr) fail(ENOENT);  // removed
-      return;
-    }
+    if (described.directory) return start_in(described.number);
     if (shadow_count.load() == 0) {
       done_ = true;
       return;
@@ -44,6 +38,7 @@ void Lookup::start(int dirfd, const char *path) {
     here_ = {status.st_dev, status.st_ino};
     return;
   }
+  if (const std::uint64_t number = working_directory()) return start_in(number);
   // A directory that a shadow hides may be the working directory: so join, and begin at the root.
   char directory[PATH_MAX];
   const ssize_t length = kernel::getcwd(directory, sizeof directory);
@@ -54,6 +49,27 @@ void Lookup::start(int dirfd, const char *path) {
   } else if (!prepend("/") || !prepend({directory, static_cast<std::size_t>(length - 1)})) {
     done_ = true;
   }
+}
+
+void Lookup::start_in(std::uint64_t directory) {
+  tree_lock.lock_shared();
+  in_tree_ = true;
+  limit_ = at_ = find_directory(directory);
+  if (at_ == nullptr) fail(ENOENT);  // removed
+}
+
+// /proc/self/cwd and its other spellings, where the kernel's working directory stands for one of ours.
+bool Lookup::start_at_working_directory(const char *path) {
+  const char *rest = behind_working_directory_link(path);
+  if (rest == nullptr || (*rest == '\0' && follow_ != Follow::yes)) return false;
+  const std::uint64_t number = working_directory();
+  if (number == 0) return false;
+  start_in(number);
+  limit_ = nullptr;
+  inode_ = at_;
+  last_ = Last::name;
+  if (!done_ && !prepend(rest)) fail(ENAMETOOLONG);
+  return true;
 }
 
 // /proc/self/fd/N and its other spellings, of a descriptor of ours: what the link leads to has no path that the

@@ -86,7 +86,9 @@ long openat2(int dirfd, const char *path, const void *how, std::size_t size) {
   const auto resolve = static_cast<unsigned>(asked.resolve);
   const bool bounded = (resolve & (resolve_beneath | resolve_in_root)) != 0;
   // Bounded, an absolute path does not begin at the root directory.
-  const bool ours = bounded || path[0] != '/' ? dirfd != AT_FDCWD && describe(dirfd).directory : false;
+  const bool beneath = bounded || path[0] != '/';
+  const bool ours =
+      beneath && (dirfd == AT_FDCWD ? is_visible() && working_directory() != 0 : describe(dirfd).directory);
   if (!ours && (bounded || !may_be_ours(dirfd, path))) return next(dirfd, path);
   if ((asked.resolve & ~resolve_known) != 0 || (resolve & resolve_cached) != 0) return settle(-long{EINVAL});
   if (ours && path[0] == '/') {

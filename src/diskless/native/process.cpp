@@ -1,4 +1,4 @@
-// Calls that would let the kernel itself walk into the Tree: the working directory, programs, watches. Where
+// Calls that would let the kernel itself walk into the Tree: programs, watches. Where
 // a shadow lies over real files the kernel would find those, so these calls are answered here, never passed on.
 
 #include <limits.h>
@@ -15,13 +15,6 @@
 namespace diskless {
 
 namespace {
-
-// The working directory is the kernel's, and it knows no directory of ours. EACCES is the errno by which programs
-// expect a chdir to fail that finds the directory.
-int enter_found(const Lookup &found) {
-  if (const int error = found.error_of_existing()) return -error;
-  return found.inode()->is_directory() ? -EACCES : -ENOTDIR;
-}
 
 // Files of the Tree are data: the kernel has no path by which it could start one.
 int run_found(const Lookup &found) {
@@ -58,16 +51,6 @@ using Arguments = char *const *;
 }  // namespace
 
 namespace intercept {
-
-int chdir(const char *path) noexcept {
-  return route(path, Follow::yes, enter_found, [](const char *real) { return NEXT(chdir)(real); });
-}
-
-int fchdir(int fd) noexcept {
-  const int result = NEXT(fchdir)(fd);
-  if (result == -1 && errno == ENOTDIR) errno = describe(fd).directory ? EACCES : ENOTDIR;
-  return result;
-}
 
 int execve(const char *path, Arguments arguments, Arguments environment) noexcept {
   return run(path, [=](const char *real) { return NEXT(execve)(real, arguments, environment); });

@@ -53,10 +53,29 @@ ssize_t target_of_found(const Lookup &found, char *buffer, size_t size) {
   return copy_text(text, buffer, size);
 }
 
+// What the kernel says of /proc/self/cwd while it stands nowhere.
+[[gnu::noinline]] ssize_t name_working_directory(ssize_t result, const char *path, char *buffer, size_t size) {
+  kernel::KeepErrno keep;
+  const char *rest = behind_working_directory_link(path);
+  if (rest == nullptr || *rest != '\0' || !is_visible()) return result;
+  const std::uint64_t number = working_directory();
+  if (number == 0) return result;
+  std::string text;
+  {
+    std::shared_lock lock(tree_lock);
+    const Inode *inode = find_directory(number);
+    if (inode != nullptr) text = path_of(*inode);
+    if (inode == nullptr || inode->is_removed()) text = std::string(default_root) + " (deleted)";
+  }
+  return copy_text(text, buffer, size);
+}
+
 template <typename Next>
 inline ssize_t read_link(int dirfd, const char *path, char *buffer, size_t size, Next next) {
-  const ssize_t result = route(
+  ssize_t result = route(
       dirfd, path, Follow::no, [=](const Lookup &found) { return target_of_found(found, buffer, size); }, next);
+  if (may_stand_in_tree() && result > 0) [[unlikely]]
+    result = name_working_directory(result, path, buffer, size);
   const auto length = std::min(static_cast<ssize_t>(memfd_link.size()), result);
   if (length <= 1 || std::memcmp(buffer, memfd_link.data(), static_cast<size_t>(length)) != 0) [[likely]]
     return result;

@@ -20,6 +20,7 @@
 #include "activation.h"
 #include "kernel.h"
 #include "tree.h"
+#include "working_directory.h"
 
 namespace diskless {
 
@@ -79,25 +80,31 @@ inline bool begins_with(const char *path, const char (&prefix)[size]) {
   return true;
 }
 
-// Whether what stands behind "/proc/" may lead to a descriptor: self/fd/3, 17/task/18/fd/3, and the like.
+// Whether what stands behind "/proc/" may lead to a descriptor: self/fd/3, 17/task/18/fd/3, and the like; or to the
+// working directory: self/cwd.
 inline bool may_be_descriptor(const char *path) {
   if (*path != 's' && *path != 't' && static_cast<unsigned>(*path - '0') > 9) return false;
   while (*path != '\0' && *path != '/') ++path;
   while (*path == '/') ++path;
+  if (*path == 'c') return may_stand_in_tree();
   return (*path == 'f' || *path == 't' || *path == '.') && std::strstr(path, "fd/") != nullptr;
 }
 
 // Whether a path may lead into the Tree or to a descriptor of ours: what every hook asks first. With no shadow open
 // this looks at a few characters, for an absolute path at those of "/diskless". What it overlooks then is not found
 // by the kernel either, so it ends in ENOENT: `/usr/../diskless`, and a real symlink to /diskless. Relative paths are
-// not ours, since nobody can make a directory of the Tree the working directory, unless they climb out of it.
+// not ours while the working directory is none of ours, unless they climb out of it.
 inline bool may_be_ours(const char *path) {
   if (kernel::is_null(path)) return false;
   const bool shadowed = shadow_count.load(std::memory_order_relaxed) != 0;
-  const bool absolute = path[0] == '/';
-  if (!absolute && (shadowed || path[0] != '.')) [[likely]]
-    return shadowed && path[0] != '\0' && is_visible();
-  const char *name = path + absolute;
+  const char *name = path;
+  if (path[0] == '/') {
+    ++name;
+  } else {
+    if (shadowed || may_stand_in_tree()) return path[0] != '\0' && is_visible();
+    if (path[0] != '.') [[likely]]
+      return false;
+  }
   while (*name == '/' || (*name == '.' && (name[1] == '/' || (name[1] == '.' && name[2] == '/')))) ++name;
   if (*name == 'd') {
     if (begins_with(name, "diskless") && (name[8] == '\0' || name[8] == '/')) return is_visible();

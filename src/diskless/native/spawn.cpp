@@ -21,6 +21,7 @@
 
 #include "diskless.h"
 #include "kernel.h"
+#include "system_call.h"
 
 namespace diskless {
 
@@ -29,37 +30,6 @@ namespace {
 constexpr std::size_t stack_bytes = 64 << 10;
 constexpr int most_fds = 16;
 constexpr int first_fd = 3;
-
-// A system call without libc's errno.
-long system_call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
-#if defined(__x86_64__)
-  long result;
-  register long r10 __asm__("r10") = d;
-  register long r8 __asm__("r8") = e;
-  __asm__ volatile("syscall"
-                   : "=a"(result)
-                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                   : "rcx", "r11", "memory");
-  return result;
-#elif defined(__aarch64__)
-  register long x8 __asm__("x8") = number;
-  register long x0 __asm__("x0") = a;
-  register long x1 __asm__("x1") = b;
-  register long x2 __asm__("x2") = c;
-  register long x3 __asm__("x3") = d;
-  register long x4 __asm__("x4") = e;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-  return x0;
-#endif
-}
-
-long word(long value) { return value; }
-long word(const void *value) { return reinterpret_cast<long>(value); }
-
-template <typename... Arguments>
-long raw(long number, Arguments... arguments) {
-  return system_call(number, word(arguments)...);
-}
 
 // At the low end of the memory that the two stacks are in; freed by diskless_reap.
 struct Spawn {
@@ -79,7 +49,7 @@ std::atomic_flag busy = ATOMIC_FLAG_INIT;
 
 int run_program(void *data) {
   Spawn &spawn = *static_cast<Spawn *>(data);
-  raw(SYS_setsid);  // Ctrl-C at the terminal is for the user's process
+  raw::call(SYS_setsid);  // Ctrl-C at the terminal is for the user's process
   struct {
     void *handler = nullptr;
     unsigned long flags = 0;
@@ -87,29 +57,29 @@ int run_program(void *data) {
     unsigned long mask = 0;
   } by_default;
   for (long signal = 1; signal < 65; signal++) {
-    raw(SYS_rt_sigaction, signal, &by_default, 0, 8);
+    raw::call(SYS_rt_sigaction, signal, &by_default, 0, 8);
   }
   const unsigned long none = 0;
-  raw(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
+  raw::call(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8);
 
   int moved[most_fds];
   for (int i = 0; i < spawn.fd_count; i++) {
-    moved[i] = static_cast<int>(raw(SYS_fcntl, spawn.fds[i], F_DUPFD, first_fd + spawn.fd_count));
+    moved[i] = static_cast<int>(raw::call(SYS_fcntl, spawn.fds[i], F_DUPFD, first_fd + spawn.fd_count));
     if (moved[i] < 0) {
       spawn.error = -moved[i];
-      raw(SYS_exit_group, 127);
+      raw::call(SYS_exit_group, 127);
     }
   }
-  const long null = raw(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR);
+  const long null = raw::call(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR);
   for (int fd = 0; fd < 2 && null >= 0; fd++) {
-    if (null != fd) raw(SYS_dup3, null, fd, 0);
+    if (null != fd) raw::call(SYS_dup3, null, fd, 0);
   }
-  for (int i = 0; i < spawn.fd_count; i++) raw(SYS_dup3, moved[i], first_fd + i, 0);
-  if (raw(SYS_close_range, first_fd + spawn.fd_count, UINT_MAX, 0) < 0) {
-    for (int fd = first_fd + spawn.fd_count; fd < 65536; fd++) raw(SYS_close, fd);
+  for (int i = 0; i < spawn.fd_count; i++) raw::call(SYS_dup3, moved[i], first_fd + i, 0);
+  if (raw::call(SYS_close_range, first_fd + spawn.fd_count, UINT_MAX, 0) < 0) {
+    for (int fd = first_fd + spawn.fd_count; fd < 65536; fd++) raw::call(SYS_close, fd);
   }
-  spawn.error = -static_cast<int>(raw(SYS_execve, spawn.file, spawn.argv, spawn.envp));
-  raw(SYS_exit_group, 127);
+  spawn.error = -static_cast<int>(raw::call(SYS_execve, spawn.file, spawn.argv, spawn.envp));
+  raw::call(SYS_exit_group, 127);
   return 0;
 }
 
@@ -120,18 +90,18 @@ int run_intermediate(void *data) {
   const int pid = clone(run_program, stack, CLONE_VM | CLONE_VFORK | SIGCHLD, data);
   if (pid < 0 && spawn.error == 0) spawn.error = EAGAIN;
   spawn.settled.store(1);
-  raw(SYS_futex, &spawn.settled, FUTEX_WAKE, INT_MAX);
+  raw::call(SYS_futex, &spawn.settled, FUTEX_WAKE, INT_MAX);
   // What is a copy of the caller's must not keep files, connections or a mounted filesystem busy.
-  raw(SYS_chdir, "/");
-  raw(SYS_prctl, PR_SET_NAME, "diskless");
-  if (raw(SYS_close_range, 0, UINT_MAX, 0) < 0) {
-    for (int fd = 0; fd < 65536; fd++) raw(SYS_close, fd);
+  raw::call(SYS_chdir, "/");
+  raw::call(SYS_prctl, PR_SET_NAME, "diskless");
+  if (raw::call(SYS_close_range, 0, UINT_MAX, 0) < 0) {
+    for (int fd = 0; fd < 65536; fd++) raw::call(SYS_close, fd);
   }
   if (pid > 0) {
-    while (raw(SYS_wait4, pid, 0, __WALL, 0) == -EINTR) {
+    while (raw::call(SYS_wait4, pid, 0, __WALL, 0) == -EINTR) {
     }
   }
-  raw(SYS_exit, 0);
+  raw::call(SYS_exit, 0);
   return 0;
 }
 

@@ -55,8 +55,16 @@ inline int stat_path(const char *path, Status *status, Follow follow, Next next)
       path, follow, [=](const Lookup &found) { return status_of_found(found, as_stat(status)); }, next);
 }
 
+// Where the kernel would answer for its own.
+inline bool means_working_directory(int dirfd, const char *path, int flags) {
+  if ((flags & AT_EMPTY_PATH) == 0 || dirfd != AT_FDCWD || !may_stand_in_tree()) [[likely]]
+    return false;
+  return kernel::is_null(path) || path[0] == '\0';
+}
+
 template <typename Status, typename Next>
 inline int stat_at(int dirfd, const char *path, Status *status, int flags, Next next) {
+  if (means_working_directory(dirfd, path, flags)) path = ".";
   const int result = route(
       dirfd, path, follow_unless((flags & AT_SYMLINK_NOFOLLOW) != 0),
       [=](const Lookup &found) { return status_of_found(found, as_stat(status)); }, next);
@@ -168,6 +176,7 @@ DEFINE_FXSTATAT(__fxstatat, struct stat)
 DEFINE_FXSTATAT(__fxstatat64, struct stat64)
 
 int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *status) noexcept {
+  if (means_working_directory(dirfd, path, flags)) path = ".";
   const int result = route(
       dirfd, path, follow_unless((flags & AT_SYMLINK_NOFOLLOW) != 0),
       [=](const Lookup &found) { return statx_found(found, mask, status); },

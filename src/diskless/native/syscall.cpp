@@ -12,6 +12,7 @@
 #include "hooks.h"
 #include "kernel.h"
 #include "open.h"
+#include "working_directory.h"
 
 // Newer than the headers of the oldest system that this builds on; the same on every processor.
 #ifndef SYS_close_range
@@ -88,6 +89,7 @@
   X(flistxattr, intercept::flistxattr(a, b, c))                                                  \
   X(umask, static_cast<long>(intercept::umask(a)))                                               \
   X(chdir, intercept::chdir(a))                                                                  \
+  X(getcwd, getcwd_by_number(a, b))                                                              \
   X(fchdir, intercept::fchdir(a))                                                                \
   X(execve, intercept::execve(a, b, c))                                                          \
   X(inotify_add_watch, intercept::inotify_add_watch(a, b, c))                                    \

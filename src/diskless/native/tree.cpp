@@ -9,6 +9,7 @@
 
 #include "guard.h"
 #include "roots.h"
+#include "working_directory.h"
 
 namespace diskless {
 
@@ -184,8 +185,13 @@ void unlink(Inode &directory, std::string_view name) {
   directory.entries.erase(entry);
   directory.subdirectories -= inode->is_directory();
   stamp(directory);
-  if (inode->names.empty()) forget(inode);
+  if (!inode->names.empty()) return;
+  inode->was_below = directory.number;
+  if (inode->is_directory() && keep_removed(*inode)) return;
+  forget(inode);
 }
+
+void forget_removed(Inode *directory) { forget(directory); }
 
 void move(Inode &from, std::string_view name, Inode &to, std::string_view new_name) {
   Inode &inode = *from.find(name);

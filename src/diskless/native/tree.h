@@ -68,9 +68,10 @@ struct Inode {
   std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
   std::map<std::string, std::string> attributes;           // directory: extended ones
   std::size_t subdirectories = 0;                          // directory
-  bool implied = false;        // directory: made for a root below it, and gone with the last one
-  Overlay *overlay = nullptr;  // directory: not of the Tree, but what an Overlay lays over another directory
-  Overlay *above = nullptr;    // directory: the Overlay that lies over it
+  std::uint64_t was_below = 0;  // directory: the number of the one it was in, once it is removed
+  bool implied = false;         // directory: made for a root below it, and gone with the last one
+  Overlay *overlay = nullptr;   // directory: not of the Tree, but what an Overlay lays over another directory
+  Overlay *above = nullptr;     // directory: the Overlay that lies over it
 
   bool is_directory() const { return kind == Kind::directory; }
   bool is_file() const { return kind == Kind::file; }
@@ -130,6 +131,8 @@ void link(Inode &directory, std::string_view name, Inode &inode);
 void unlink(Inode &directory, std::string_view name);
 // The same, with everything below.
 void unlink_all(Inode &directory, std::string_view name);
+// Nothing keeps a directory without a name any more.
+void forget_removed(Inode *directory);
 // Moves a name, away from what has the new one so far.
 void move(Inode &from, std::string_view name, Inode &to, std::string_view new_name);
 void exchange(Inode &from, std::string_view name, Inode &to, std::string_view other_name);

@@ -55,6 +55,8 @@ int __vdprintf_chk(int fd, int flag, const char *format, va_list values);
 ssize_t __write(int fd, const void *bytes, size_t length);
 ssize_t __pwrite64(int fd, const void *bytes, size_t length, off64_t offset);
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
+char *__getcwd_chk(char *buffer, size_t size, size_t room) noexcept;
+char *__getwd_chk(char *buffer, size_t room) noexcept;
 }
 
 // clang-format off
@@ -111,8 +113,10 @@ char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
 #define DISKLESS_SHARED_MEMORY_HOOKS(X) X(shm_open) X(shm_unlink) X(sem_open) X(sem_close) X(sem_unlink)
 
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
-  X(chdir) X(fchdir) X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                        \
-  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(inotify_add_watch)
+  X(chdir) X(fchdir) X(getcwd) X(__getcwd_chk) X(getwd) X(__getwd_chk) X(get_current_dir_name)                   \
+  X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                                          \
+  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen)                                           \
+  X(inotify_add_watch)
 
 #define DISKLESS_TREE_HOOKS(X)                                                                                   \
   DISKLESS_OPEN_HOOKS(X)                                                                                         \

@@ -51,6 +51,14 @@ class FileTreeWalk {
   using SimpleVisit = int (*)(const char *, const struct stat *, int);
 
   FileTreeWalk(Visit visit, SimpleVisit simple, int flags) : visit_(visit), simple_(simple), flags_(flags) {}
+  ~FileTreeWalk() {
+    kernel::KeepErrno keep;
+    if (before_ < 0) return;
+    intercept::fchdir(before_);
+    intercept::close(before_);
+  }
+  FileTreeWalk(const FileTreeWalk &) = delete;
+  FileTreeWalk &operator=(const FileTreeWalk &) = delete;
 
   int walk(const char *root) {
     if (root[0] == '\0') {
@@ -59,6 +67,10 @@ class FileTreeWalk {
     }
     path_ = root;
     while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+    if ((flags_ & FTW_CHDIR) != 0) {
+      before_ = intercept::open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      if (before_ < 0) return -1;
+    }
     const std::size_t slash = path_.rfind('/');
     const int base = path_ == "/" || slash == std::string::npos ? 0 : static_cast<int>(slash + 1);
     const int result = visit(base, 0, true);
@@ -66,7 +78,20 @@ class FileTreeWalk {
   }
 
  private:
+  // FTW_CHDIR: what is visited lies in the working directory. Between the visits it is again the one that the walk
+  // began in, from which its paths lead.
   int call(const struct stat &status, int type, int base, int level) {
+    if (before_ < 0) return call_here(status, type, base, level);
+    // libc leaves a directory only after it was visited.
+    const std::size_t length = type == FTW_DP ? path_.size() : static_cast<std::size_t>(base);
+    const std::string where = path_.substr(0, length);
+    if (intercept::chdir(length > 0 ? where.c_str() : path_ == "/" ? "/" : ".") != 0) return -1;
+    const int result = call_here(status, type, base, level);
+    kernel::KeepErrno keep;
+    return intercept::fchdir(before_) == 0 ? result : -1;
+  }
+
+  int call_here(const struct stat &status, int type, int base, int level) {
     if (simple_ != nullptr) {
       const int simple = type == FTW_SL ? FTW_F : type == FTW_DP ? FTW_D : type == FTW_SLN ? FTW_NS : type;
       return simple_(path_.c_str(), &status, simple);
@@ -139,16 +164,13 @@ class FileTreeWalk {
   const Visit visit_;
   const SimpleVisit simple_;
   const int flags_;
+  int before_ = -1;  // the working directory, where the walk changes it
   std::string path_;
   dev_t device_ = 0;
   std::vector<Identity> seen_;
 };
 
 int walk_with_hooks(const char *root, FileTreeWalk::Visit visit, FileTreeWalk::SimpleVisit simple, int flags) {
-  if ((flags & FTW_CHDIR) != 0) {  // no directory of ours can be the working directory
-    errno = EACCES;
-    return -1;
-  }
   return FileTreeWalk(visit, simple, flags).walk(root);
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Mapping
 
@@ -13,6 +14,7 @@ from diskless.ram.budget import Limit, memory_limits
 from diskless.ram.file import RamFile
 from diskless.ram.names import Names
 
+_log = logging.getLogger("diskless")
 ROOT = "/diskless"
 # Whoever runs in this process may write, as in a /tmp; nobody else sees it.
 _SCRATCH_MODE = 0o1777
@@ -118,6 +120,7 @@ class Tree:
         return path
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
+        _log_messages()
         native.deactivate()
         base = path if path in self._at else ROOT
         self._names.hide(base, absolute_names(path, files))
@@ -144,6 +147,7 @@ class Tree:
         return path
 
     def remove_scratch(self, path: str) -> None:
+        _log_messages()
         native.deactivate()
         self._scratches.discard(path)
         native.scratch_remove(path)
@@ -181,6 +185,7 @@ class Tree:
             raise
 
     def _activate(self) -> None:
+        _log_messages()
         limits = self.limits()
         if limits:
             native.set_space(limits[0].total_bytes, min(limit.free_bytes for limit in limits))
@@ -190,6 +195,12 @@ class Tree:
             raise BackingUnavailable(
                 f"this process's calls cannot be redirected: {error.strerror}. Use backing='directory:<path>'"
             ) from None
+
+
+def _log_messages() -> None:
+    """Log what native code wanted to say meanwhile: it may have been a vfork child, and cannot log."""
+    for sentence in native.take_messages():
+        _log.warning("%s", sentence)
 
 
 def absolute_names(path: str, files: Mapping[str, RamFile]) -> dict[str, RamFile]:

@@ -1,0 +1,157 @@
+// The working directory's functions: chdir and its relatives, and what says where one is.
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <shared_mutex>
+#include <string>
+
+#include "message.h"
+#include "permission.h"
+#include "route.h"
+
+namespace diskless {
+
+namespace {
+
+// 0, or why nobody could go there.
+int error_of_entering(const Inode &directory) {
+  if (!directory.is_directory()) return -ENOTDIR;
+  return permits(directory, X_OK, Who::effective) ? 0 : -EACCES;
+}
+
+// A vfork child has asked for it, which is about to run a program there: that would find itself elsewhere.
+int refuse(const Inode &directory) {
+  say("no program is started in ", path_of(directory), ": it is in the RAM of this process, where others see nothing");
+  return -EACCES;
+}
+
+int enter_found(Lookup &found) {
+  if (const int error = found.error_of_existing()) return -error;
+  if (const int error = error_of_entering(*found.inode())) return error;
+  if (shares_memory()) return refuse(*found.inode());
+  return found.lock_for_change() ? enter(*found.inode()) : again;
+}
+
+int enter_descriptor(std::uint64_t number) {
+  kernel::KeepErrno keep;
+  if (shares_memory()) {
+    std::shared_lock lock(tree_lock);
+    const Inode *directory = find_directory(number);
+    return directory == nullptr ? -ENOENT : refuse(*directory);
+  }
+  const Change change;
+  Inode *directory = find_directory(number);
+  if (directory == nullptr) return -ENOENT;
+  const int error = error_of_entering(*directory);
+  return error != 0 ? error : enter(*directory);
+}
+
+inline int left(int result) {
+  if (result == 0 && may_stand_in_tree()) [[unlikely]]
+    left_for_the_kernels();
+  return result;
+}
+
+// Whether the working directory is one of ours: then sets *path, or returns the errno of one that was removed in *error.
+bool name_working_directory(std::string *path, int *error) {
+  const std::uint64_t number = is_visible() ? working_directory() : 0;
+  if (number == 0) return false;
+  std::shared_lock lock(tree_lock);
+  const Inode *directory = find_directory(number);
+  *error = directory == nullptr || directory->is_removed() ? ENOENT : 0;
+  if (*error == 0) *path = path_of(*directory);
+  return true;
+}
+
+// As libc's getcwd, which allocates where it is given no buffer.
+template <typename Next>
+[[gnu::noinline]] char *get(char *buffer, std::size_t size, Next next) {
+  std::string path;
+  int error = 0;
+  if (!name_working_directory(&path, &error)) return next();
+  if (!kernel::is_null(buffer) && size == 0) error = EINVAL;
+  if (error == 0 && size != 0 && path.size() >= size) error = ERANGE;
+  if (error == 0 && kernel::is_null(buffer)) {
+    buffer = static_cast<char *>(::malloc(size == 0 ? path.size() + 1 : size));
+    if (buffer == nullptr) error = ENOMEM;
+  }
+  if (error != 0) {
+    errno = error;
+    return nullptr;
+  }
+  return static_cast<char *>(std::memcpy(buffer, path.c_str(), path.size() + 1));
+}
+
+}  // namespace
+
+// getcwd(2), which returns the size.
+long getcwd_by_number(char *buffer, std::size_t size) {
+  const auto next = [=] { return ::syscall(SYS_getcwd, buffer, size); };
+  if (!may_stand_in_tree()) return next();
+  std::string path;
+  int error = 0;
+  if (!name_working_directory(&path, &error)) return next();
+  if (error != 0 || path.size() >= size) return settle(-static_cast<long>(error != 0 ? error : ERANGE));
+  std::memcpy(buffer, path.c_str(), path.size() + 1);
+  return static_cast<long>(path.size() + 1);
+}
+
+namespace intercept {
+
+int chdir(const char *path) noexcept {
+  return route(path, Follow::yes, enter_found, [](const char *real) { return left(NEXT(chdir)(real)); });
+}
+
+// A directory of ours is a file to the kernel, which says so.
+int fchdir(int fd) noexcept {
+  const int result = left(NEXT(fchdir)(fd));
+  if (result == 0 || errno != ENOTDIR) return result;
+  const Described described = describe(fd);
+  return described.directory ? settle(enter_descriptor(described.number)) : result;
+}
+
+char *getcwd(char *buffer, size_t size) noexcept {
+  if (!may_stand_in_tree()) [[likely]]
+    return NEXT(getcwd)(buffer, size);
+  return get(buffer, size, [=] { return NEXT(getcwd)(buffer, size); });
+}
+
+// `room` is the buffer's size as the compiler knows it; libc ends the program if more is asked for.
+char *__getcwd_chk(char *buffer, size_t size, size_t room) noexcept {
+  if (!may_stand_in_tree() || size > room) [[likely]]
+    return NEXT(__getcwd_chk)(buffer, size, room);
+  return get(buffer, size, [=] { return NEXT(__getcwd_chk)(buffer, size, room); });
+}
+
+char *getwd(char *buffer) noexcept {
+  if (!may_stand_in_tree() || kernel::is_null(buffer)) [[likely]]
+    return NEXT(getwd)(buffer);
+  return get(buffer, PATH_MAX, [=] { return NEXT(getwd)(buffer); });
+}
+
+char *__getwd_chk(char *buffer, size_t room) noexcept {
+  if (!may_stand_in_tree() || kernel::is_null(buffer)) [[likely]]
+    return NEXT(__getwd_chk)(buffer, room);
+  return get(buffer, room < PATH_MAX ? room : PATH_MAX, [=] { return NEXT(__getwd_chk)(buffer, room); });
+}
+
+// $PWD, if it leads there too: it may name symlinks that the user knows.
+char *get_current_dir_name() noexcept {
+  if (!may_stand_in_tree()) [[likely]]
+    return NEXT(get_current_dir_name)();
+  struct stat here, there;
+  const char *wished = ::getenv("PWD");
+  if (wished != nullptr && wished[0] == '/' && intercept::stat(".", &here) == 0 &&
+      intercept::stat(wished, &there) == 0 && here.st_dev == there.st_dev && here.st_ino == there.st_ino) {
+    return ::strdup(wished);
+  }
+  return get(nullptr, 0, [] { return NEXT(get_current_dir_name)(); });
+}
+
+}  // namespace intercept
+
+}  // namespace diskless
