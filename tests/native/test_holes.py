@@ -166,7 +166,8 @@ def test_what_the_kernel_itself_would_walk_is_refused(tree: NativeTree) -> None:
         assert error_of("posix_spawnp", ctypes.byref(pid), path, None, None, words, nothing) == error
         actions = ctypes.create_string_buffer(256)
         libc.posix_spawn_file_actions_init(actions)
-        assert error_of("posix_spawn_file_actions_addopen", actions, 0, path, os.O_RDONLY, 0) == error
+        opened = 0 if path == program else error
+        assert error_of("posix_spawn_file_actions_addopen", actions, 0, path, os.O_RDONLY, 0) == opened
         libc.posix_spawn_file_actions_destroy(actions)
     watch = libc.inotify_init()
     assert error_of("inotify_add_watch", watch, program, 2) == errno.EOPNOTSUPP

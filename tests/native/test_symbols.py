@@ -29,7 +29,6 @@ CALLS = {
 LEFT_ALONE = {
     "chroot, mount, mount_setattr, pivot_root, swapon, umount2": "the administrator's, on real filesystems",
     "mq_close": "takes no number from anybody",
-    "execveat, fexecve": "of a file's descriptor the kernel does it; beneath a directory's it says ENOTDIR",
     "fgetxattr, flistxattr": "the kernel's answer for a memfd is the one for a file on tmpfs",
 }
 

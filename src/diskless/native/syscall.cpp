@@ -91,6 +91,7 @@
   X(chdir, intercept::chdir(a))                                                                  \
   X(getcwd, getcwd_by_number(a, b))                                                              \
   X(fchdir, intercept::fchdir(a))                                                                \
+  X(execveat, intercept::execveat(a, b, c, d, e))                                                \
   X(execve, intercept::execve(a, b, c))                                                          \
   X(inotify_add_watch, intercept::inotify_add_watch(a, b, c))                                    \
   X(bind, intercept::bind(a, b, c))                                                              \

@@ -57,6 +57,9 @@ ssize_t __pwrite64(int fd, const void *bytes, size_t length, off64_t offset);
 char *__realpath_chk(const char *path, char *resolved, size_t size) noexcept;
 char *__getcwd_chk(char *buffer, size_t size, size_t room) noexcept;
 char *__getwd_chk(char *buffer, size_t room) noexcept;
+int execveat(int dirfd, const char *path, char *const *arguments, char *const *environment, int flags) noexcept;
+int posix_spawn_file_actions_addchdir_np(posix_spawn_file_actions_t *actions, const char *path) noexcept;
+int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t *actions, int fd) noexcept;
 }
 
 // clang-format off
@@ -114,8 +117,9 @@ char *__getwd_chk(char *buffer, size_t room) noexcept;
 
 #define DISKLESS_PROCESS_HOOKS(X)                                                                                \
   X(chdir) X(fchdir) X(getcwd) X(__getcwd_chk) X(getwd) X(__getwd_chk) X(get_current_dir_name)                   \
-  X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp)                                          \
-  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen)                                           \
+  X(execv) X(execve) X(execvp) X(execvpe) X(execl) X(execle) X(execlp) X(fexecve) X(execveat) X(system) X(popen) \
+  X(posix_spawn) X(posix_spawnp) X(posix_spawn_file_actions_addopen) X(posix_spawn_file_actions_addchdir_np)     \
+  X(posix_spawn_file_actions_addfchdir_np) X(posix_spawn_file_actions_destroy)                                   \
   X(inotify_add_watch)
 
 #define DISKLESS_TREE_HOOKS(X)                                                                                   \
