@@ -1,0 +1,16 @@
+"""What a scratch does otherwise than a tmpfs, and is known for: the oracle leaves it out unless it is strict."""
+
+from __future__ import annotations
+
+# Reading, writing and sizing a directory through its descriptor. The descriptor is a sealed memfd, so it all fails, but
+# some of it with another errno than EISDIR; to watch every read(2) for it would cost all programs something and nobody
+# a thing. By operation, the positions of the handles among its arguments.
+HANDLES_OF_DATA = {
+    **dict.fromkeys(("read", "pread", "write", "writev", "pwrite", "ftruncate", "fallocate", "map"), (0,)),
+    **dict.fromkeys(("seek", "lock_range"), (0,)),
+    **dict.fromkeys(("sendfile", "copy_file_range"), (0, 1)),
+}
+
+# linkat(fd, "", AT_EMPTY_PATH) by an ordinary user depends on the descriptor having been opened with the very same
+# credentials (Linux 6.10), which for the test, that has been root in between, are others each time.
+ROOT_ONLY = {"link_handle"}
