@@ -14,7 +14,7 @@ import pytest
 
 import diskless
 from diskless import InvalidOption, MountPathError
-from diskless.ram import native
+from diskless import native_api as native
 
 needs_tree = pytest.mark.skipif(not native.available(), reason="the Tree does not work here")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import diskless
-from diskless.ram import native
+from diskless import native_api as native
 from tests.native.tree import compile_text, run_with_tree
 
 INSTEAD = 'use backing="directory:<path>" for what other programs are to see'

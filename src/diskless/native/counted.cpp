@@ -82,13 +82,13 @@ void store(int fd, Standing standing) {
 // What the descriptor is of: its volume with tree_lock held, or null with *standing.
 const Volume *identify(int fd, const struct stat &status, Standing *standing) {
   *standing = foreign;
-  if (!S_ISREG(status.st_mode) || status.st_dev != memory_device.load() || status.st_size >= directory_size) {
-    return nullptr;
-  }
+  if (!S_ISREG(status.st_mode) || status.st_dev != memory_device.load()) return nullptr;
   const Volume *volume = nullptr;
   if (const Inode *inode = find_file({status.st_dev, status.st_ino})) {
     if (!inode->volume->writable) return nullptr;
     volume = inode->volume;
+  } else if (status.st_size >= directory_size) {
+    return nullptr;
   } else {
     char link[80];
     const ssize_t length = kernel::readlink(kernel::DescriptorPath(fd).text, link, sizeof link);

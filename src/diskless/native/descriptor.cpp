@@ -69,12 +69,11 @@ int reopen(int fd, int flags) {
 
 Described describe(const struct stat &status) {
   if (!S_ISREG(status.st_mode) || status.st_dev != memory_device.load(std::memory_order_relaxed)) return {};
-  if (status.st_size >= directory_size) {
-    return {.ours = true, .directory = true, .number = static_cast<std::uint64_t>(status.st_size - directory_size)};
-  }
   const Identity memory{status.st_dev, status.st_ino};
   std::shared_lock lock(tree_lock);
-  return {.ours = find_file(memory) != nullptr, .memory = memory};
+  if (find_file(memory) != nullptr) return {.ours = true, .memory = memory};
+  if (status.st_size < directory_size) return {.memory = memory};
+  return {.ours = true, .directory = true, .number = static_cast<std::uint64_t>(status.st_size - directory_size)};
 }
 
 Described describe(int fd) {

@@ -13,7 +13,7 @@
 
 namespace diskless {
 
-inline constexpr off_t directory_size = off_t{1} << 60;  // a file cannot be as large
+inline constexpr off_t directory_size = off_t{1} << 60;  // of a memfd that is no file of the Tree
 
 // Flags that were for the look-up of a path.
 inline constexpr int not_again = O_CREAT | O_EXCL | O_NOFOLLOW | (O_TMPFILE & ~O_DIRECTORY);
