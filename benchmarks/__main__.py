@@ -18,13 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import interposer, picture, startup, today, transfer
+from benchmarks import interposer, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "transfer", "today")
+NAMES = ("startup", "interposer", "paths", "transfer", "today")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="name", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--check", action="store_true", help="small and short: only whether everything works")
     parser.add_argument("--rounds", type=int, help="rounds of each (default 7; startup 15)")
-    parser.add_argument("--size-mib", type=int, help="size of the object (default: transfer 2048, today 1024)")
+    parser.add_argument("--size-mib", type=int, help="size of the object (default 1024; transfer 2048)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
@@ -50,13 +50,16 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     size_bytes = (options.size_mib or (32 if options.check else 2048 if name == "transfer" else 1024)) * MIB
     runs: list[Run] = []
     verdicts: list[Verdict] = []
-    report: startup.Report | interposer.Report | transfer.Report | today.Report
+    report: startup.Report | interposer.Report | paths.Report | transfer.Report | today.Report
     if name == "startup":
         report = startup.benchmark(rounds=rounds, say=_say)
         text, verdicts = startup.table(report), report.verdicts
     elif name == "interposer":
         report = interposer.benchmark(say=_say)
         text, verdicts = interposer.table(report), report.verdicts
+    elif name == "paths":
+        report = paths.benchmark(size_bytes=size_bytes, rounds=rounds, brief=options.check, say=_say)
+        text, verdicts = paths.table(report), report.verdicts
     elif name == "transfer":
         report = transfer.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
