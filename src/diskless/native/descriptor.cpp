@@ -77,9 +77,12 @@ Described describe(const struct stat &status) {
 }
 
 Described describe(int fd) {
-  kernel::KeepErrno keep;
+  if (fd < 0) return {};
+  const int before = errno;
   struct stat status;
-  return fd >= 0 && kernel::fstat(fd, &status) == 0 ? describe(status) : Described{};
+  if (kernel::fstat(fd, &status) == 0) return describe(status);
+  errno = before;
+  return {};
 }
 
 int open_inode(const Inode &inode, int flags) {
