@@ -83,8 +83,17 @@ int run_by_name(const char *file, Arguments arguments, Arguments environment, Ne
 
 }  // namespace
 
+void say_of_working_directory(const char *program) {
+  if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return;
+  say("", program, " is started with no working directory: this one's is in its RAM, where the other sees nothing");
+}
+
 bool refuse_for_working_directory(const char *program) {
   if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return false;
+  if (!has_gone_there_itself()) {
+    say_of_working_directory(kernel::is_null(program) ? "a program" : program);
+    return false;
+  }
   // Who looks through PATH by himself asks for many that are not there.
   if (!kernel::is_null(program) && program[0] == '/' && intercept::access(program, F_OK) != 0) return true;
   say("", kernel::is_null(program) ? "a program" : program,
@@ -194,12 +203,12 @@ int execveat(int dirfd, const char *path, Arguments arguments, Arguments environ
 
 // Both start a shell from inside libc.
 int system(const char *command) {
-  if (command != nullptr && refuse_for_working_directory("the shell")) return -1;
+  if (command != nullptr) say_of_working_directory("the shell");
   return NEXT(system)(command);
 }
 
 FILE *popen(const char *command, const char *mode) {
-  if (refuse_for_working_directory("the shell")) return nullptr;
+  say_of_working_directory("the shell");
   return NEXT(popen)(command, mode);
 }
 

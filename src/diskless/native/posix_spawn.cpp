@@ -62,9 +62,9 @@ int refuse_directory(const Lookup &found) {
 
 // These functions return an errno, and leave the variable alone.
 int error_of_starting(const char *program, const Actions *actions) {
-  kernel::KeepErrno keep;
   if ((mark_of(actions) & refused) != 0) return EACCES;
-  return (mark_of(actions) & moves) == 0 && refuse_for_working_directory(program) ? errno : 0;
+  if ((mark_of(actions) & moves) == 0) say_of_working_directory(kernel::is_null(program) ? "a program" : program);
+  return 0;
 }
 
 // `next(const char *path)` returns an errno.

@@ -5,9 +5,11 @@
 
 namespace diskless {
 
-// Whether one would find itself elsewhere, since the working directory is in the Tree. Then says why, and sets errno;
-// a path at which there is no program has the errno of that.
+// To be called before one is started where the working directory may be in the Tree: it will stand nowhere, where every
+// relative path fails, and this is said. In place of a process that went there itself, which wants it to run there, it
+// is refused: then this sets errno, to that of the path where there is no program.
 bool refuse_for_working_directory(const char *program);
+void say_of_working_directory(const char *program);
 
 // For look-ups: opens a file of the Tree that the kernel can run by its descriptor alone. Returns it or -errno.
 int open_program(const Lookup &found);

@@ -23,6 +23,8 @@ constexpr const char *nowhere = "/proc/thread-self/fdinfo";
 
 std::atomic<pid_t> owner{0};  // of this memory, told apart from its vfork children
 
+std::atomic<pid_t> gone{0};  // who went there last
+
 // What getcwd(2) says there. Guarded by tree_lock, but for vfork children, which read it only.
 char nowhere_as_seen[96];
 
@@ -92,6 +94,8 @@ __attribute__((constructor)) void begin() {
 
 bool shares_memory() { return owner.load(std::memory_order_relaxed) != ::getpid(); }
 
+bool has_gone_there_itself() { return gone.load(std::memory_order_relaxed) == ::getpid(); }
+
 std::uint64_t working_directory() {
   const std::uint64_t number = kept_working_directory.load(std::memory_order_relaxed);
   return number == 0 || !shares_memory() || kernel_is_nowhere() ? number : 0;
@@ -115,6 +119,7 @@ int enter(Inode &directory) {
   kept_working_directory.store(directory.number);
   const int error = is_nowhere ? 0 : go_nowhere();
   if (error != 0) kept_working_directory.store(before);
+  if (error == 0) gone.store(::getpid());
   let_go();
   return error;
 }

@@ -35,6 +35,9 @@ const char *behind_working_directory_link(const char *path);
 // Whether this is a child that shares our memory, as after vfork.
 bool shares_memory();
 
+// Whether this process, and not one that it came from, went into the Tree.
+bool has_gone_there_itself();
+
 // Makes it the working directory. Returns 0 or -errno. Wants the lock held, exclusively.
 int enter(Inode &directory);
 
