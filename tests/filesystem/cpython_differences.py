@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 CHILD = "starts another program, which does not see the Tree"
+DESCRIPTOR = "counts this process's descriptors, of which each file in RAM has one"
+CHILD_BY_NAME = "starts another program, which is to find a file by a path relative to the working directory"
 
 DIFFERENCES: dict[str, str] = {
-    # It looks for the interpreter's symlink along a PATH that lies in the Tree.
-    "test.test_posix.TestPosixSpawnP.test_posix_spawnp": CHILD,
-    # Their child removes, or does not remove, a temporary directory of its own below the TMPDIR that it inherits.
+    "test.test_os.SpawnTests.test_nowait": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnl": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnle": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnlp": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnlpe": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnv": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnve": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnve_bytes": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnve_invalid_env": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnvp": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnvpe": CHILD_BY_NAME,
+    "test.test_os.SpawnTests.test_spawnvpe_invalid_env": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawn.test_close_file": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawn.test_returns_pid": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawn.test_specify_environment": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawnP.test_close_file": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawnP.test_posix_spawnp": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawnP.test_returns_pid": CHILD_BY_NAME,
+    "test.test_posix.TestPosixSpawnP.test_specify_environment": CHILD_BY_NAME,
+    "test.test_shutil.TestArchives.test_tarfile_vs_tar": CHILD,
+    "test.test_shutil.TestArchives.test_unzip_zipfile": CHILD,
+    "test.test_shutil.TestArchives.test_zipfile_vs_zip": CHILD,
     "test.test_tempfile.TestTemporaryDirectory.test_del_on_shutdown": CHILD,
     "test.test_tempfile.TestTemporaryDirectory.test_del_on_shutdown_ignore_errors": CHILD,
     "test.test_tempfile.TestTemporaryDirectory.test_exit_on_shutdown": CHILD,
-    # `python -m zipfile --extract`, into a directory of the Tree.
+    "test.test_zipfile.CommandLineTest.test_create_command": CHILD,
     "test.test_zipfile.CommandLineTest.test_extract_command": CHILD,
-    "test.test_os.MiscTests.test_getcwd_long_path": "changes to a directory of the Tree, which is not possible yet",
+    "test.test_zipfile.TestsWithMultipleOpens.test_many_opens": DESCRIPTOR,
+    "test.test_tarfile.CommandLineTest.test_create_command": CHILD,
+    "test.test_tarfile.CommandLineTest.test_create_command_compressed": CHILD,
+    "test.test_tarfile.CommandLineTest.test_create_command_dot_started_filename": CHILD,
+    "test.test_tarfile.CommandLineTest.test_create_command_dotless_filename": CHILD,
+    "test.test_tarfile.CommandLineTest.test_create_command_verbose": CHILD,
+    "test.test_tarfile.CommandLineTest.test_extract_command": CHILD,
+    "test.test_tarfile.CommandLineTest.test_extract_command_different_directory": CHILD,
+    "test.test_tarfile.CommandLineTest.test_extract_command_filter": CHILD,
+    "test.test_tarfile.CommandLineTest.test_extract_command_verbose": CHILD,
+    "test.test_tarfile.CommandLineTest.test_list_command": CHILD,
+    "test.test_tarfile.CommandLineTest.test_list_command_verbose": CHILD,
+    "test.test_tarfile.CommandLineTest.test_test_command": CHILD,
+    "test.test_tarfile.CommandLineTest.test_test_command_verbose": CHILD,
+    "test.test_tarfile.TestExtractionFilters.test_pipe": "makes a FIFO",
+    "test.test_sqlite3.test_dbapi.MultiprocessTests.test_ctx_mgr_rollback_if_commit_failed": CHILD,
+    "test.test_import.ImportTests.test_import_in_del_does_not_crash": CHILD,
+    "test.test_import.ImportTracebackTests.test_unencodable_filename": CHILD,
 }

@@ -90,6 +90,7 @@ int open_inode(const Inode &inode, int flags) {
 }
 
 int open_directory(const Inode &directory, int flags) {
+  if ((flags & (O_DIRECT | O_PATH)) == O_DIRECT) return -EINVAL;
   // Past this limit the kernel would send SIGXFSZ.
   struct rlimit limit;
   const off_t size = directory_size + static_cast<off_t>(directory.number);
@@ -102,7 +103,7 @@ int open_directory(const Inode &directory, int flags) {
   }
   // Open for writing, which the seals forbid: a read then fails as one of a directory does, where it would otherwise
   // give zeros without end. And flock and fsync work, as they do on a directory.
-  const int access = (flags & O_PATH) != 0 ? O_PATH : O_WRONLY;
+  const int access = (flags & O_PATH) != 0 ? O_PATH : O_WRONLY | (flags & (O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME));
   const int opened = error != 0 ? -error : reopen(fd, access | O_CLOEXEC);
   if (opened < 0) {
     kernel::close(fd);

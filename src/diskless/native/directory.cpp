@@ -221,6 +221,10 @@ DIR *fdopendir(int fd) {
     return stream;
   const Described described = describe(fd);
   if (!described.directory) return nullptr;
+  if ((kernel::fcntl(fd, F_GETFL, 0) & O_PATH) != 0) {
+    errno = EBADF;
+    return nullptr;
+  }
   kernel::fcntl(fd, F_SETFD, FD_CLOEXEC);  // as libc does
   return make_stream(fd, described.number, static_cast<Cookie>(kernel::lseek(fd, 0, SEEK_CUR)));
 }

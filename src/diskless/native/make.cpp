@@ -143,6 +143,7 @@ template <typename Next>
   }
   while (true) {
     Lookup target(to_fd, to, Follow::parent);
+    if (descriptor != no_descriptor && to[0] == '\0') return settle(-ENOENT);
     if (descriptor != no_descriptor && target.in_tree()) {
       if (!target.lock_for_change()) continue;
       Inode *named = described.directory ? find_directory(described.number)
@@ -157,6 +158,7 @@ template <typename Next>
     }
     if (source.in_tree()) {
       if (const int error = source.error_of_existing()) return settle(-error);
+      if (to[0] == '\0') return settle(-ENOENT);
       if (!target.in_tree()) return settle(-error_of_link_out(target));
       if (!target.lock_for_change(&source)) continue;
       return settle(link_found(*source.inode(), target));

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "counted.h"
+#include "descriptor.h"
 #include "hooks.h"
 #include "socket.h"
 
@@ -26,9 +27,17 @@ void receive_descriptors(struct msghdr &message) {
   }
 }
 
+// A directory's descriptor is open for writing (see open_directory), which nobody's can be.
+inline int shown_flags(int fd, int flags) {
+  if (flags < 0 || (flags & O_ACCMODE) != O_WRONLY) [[likely]]
+    return flags;
+  return describe(fd).directory ? flags & ~O_ACCMODE : flags;
+}
+
 inline void received(struct msghdr &message) {
   if (message.msg_name != nullptr) show_path(static_cast<sockaddr *>(message.msg_name), &message.msg_namelen);
-  if (message.msg_controllen != 0) [[unlikely]] receive_descriptors(message);
+  if (message.msg_controllen != 0) [[unlikely]]
+    receive_descriptors(message);
 }
 
 }  // namespace
@@ -42,15 +51,15 @@ int dup(int fd) noexcept {
 }
 
 // Without the ellipsis, since the ABIs put what stands in its place where they put any other word.
-#define DEFINE_FCNTL(name, symbol)                                                            \
-  int name##_of_words(int fd, int command, long argument) __asm__(symbol);                    \
-  int name##_of_words(int fd, int command, long argument) {                                   \
-    if (command != F_DUPFD && command != F_DUPFD_CLOEXEC) [[likely]] {                        \
-      return NEXT(name)(fd, command, argument);                                               \
-    }                                                                                         \
-    const int made = NEXT(name)(fd, command, argument);                                       \
-    if (made >= 0) copy_standing(fd, made);                                                   \
-    return made;                                                                              \
+#define DEFINE_FCNTL(name, symbol)                                           \
+  int name##_of_words(int fd, int command, long argument) __asm__(symbol);   \
+  int name##_of_words(int fd, int command, long argument) {                  \
+    const int result = NEXT(name)(fd, command, argument);                    \
+    if (command == F_GETFL) return shown_flags(fd, result);                  \
+    if ((command == F_DUPFD || command == F_DUPFD_CLOEXEC) && result >= 0) { \
+      copy_standing(fd, result);                                             \
+    }                                                                        \
+    return result;                                                           \
   }
 DEFINE_FCNTL(fcntl, "_ZN8diskless9intercept5fcntlEiiz")
 DEFINE_FCNTL(fcntl64, "_ZN8diskless9intercept7fcntl64Eiiz")

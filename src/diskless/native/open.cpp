@@ -57,7 +57,7 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   if (creates && (flags & O_DIRECTORY) != 0) return -EINVAL;  // as of Linux 6.4
   if (creates && lookup.slash_behind_name()) return -EISDIR;
   if (lookup.error() != 0) return -lookup.error();
-  if (creates && lookup.trailing_slash()) return -EISDIR;
+  if (creates && lookup.trailing_slash() && lookup.last() == Last::name) return -EISDIR;
   const Inode *inode = lookup.inode();
   if (inode == nullptr) return creates ? open_new(lookup, flags, mode) : -ENOENT;
   if (creates && (flags & O_EXCL) != 0) return -EEXIST;

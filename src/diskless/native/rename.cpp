@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "pair.h"
 #include "permission.h"
@@ -81,8 +82,8 @@ template <typename Next>
     const bool wrong = (flags & ~flags_known) != 0 || (flags & RENAME_WHITEOUT) != 0 ||
                        ((flags & RENAME_NOREPLACE) != 0 && (flags & RENAME_EXCHANGE) != 0);
     if (wrong) return settle(-EINVAL);
-    for (const Lookup *each : {&source, &target}) {
-      const int error = each->in_tree() ? each->error() : error_of_parent(*each);
+    for (const auto &[each, path] : {std::pair(&source, from), std::pair(&target, to)}) {
+      const int error = path[0] == '\0' ? ENOENT : each->in_tree() ? each->error() : error_of_parent(*each);
       if (error != 0) return settle(-error);
     }
     if (!source.in_tree() || !target.in_tree()) return settle(-EXDEV);

@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include <cstdint>
+#include <atomic>
 #include <cstring>
 #include <shared_mutex>
 
@@ -79,9 +80,34 @@ void copy_time(struct statx_timestamp *to, const timespec &from) {
   to->tv_nsec = static_cast<std::uint32_t>(from.tv_nsec);
 }
 
-void copy_status(struct statx *to, const struct stat &from) {
+// What the kernel says of a tmpfs's files beside the plain status: which attributes there can be, and which fields are
+// given where none is asked for (the times may not be).
+struct Given {
+  std::uint32_t attributes = 0;
+  std::uint32_t least = STATX_BASIC_STATS;
+};
+
+Given given_by_tmpfs() {
+  static std::atomic<Given> known;  // asked twice where two are the first
+  Given given = known.load(std::memory_order_relaxed);
+  if (given.attributes != 0) return given;
+  kernel::KeepErrno keep;
+  struct statx status;
+  const int fd = kernel::memfd_create("diskless-probe");
+  if (fd >= 0 && ::syscall(SYS_statx, fd, "", AT_EMPTY_PATH, 0, &status) == 0) {
+    given.attributes = static_cast<std::uint32_t>(status.stx_attributes_mask);
+    given.least = status.stx_mask & STATX_BASIC_STATS;
+    known.store(given, std::memory_order_relaxed);
+  }
+  if (fd >= 0) kernel::close(fd);
+  return given;
+}
+
+void copy_status(struct statx *to, const struct stat &from, unsigned mask) {
   std::memset(to, 0, sizeof *to);
-  to->stx_mask = STATX_BASIC_STATS;
+  const Given given = given_by_tmpfs();
+  to->stx_mask = (mask & (STATX_MTIME | STATX_CTIME)) != 0 ? STATX_BASIC_STATS : given.least;
+  to->stx_attributes_mask = given.attributes;
   to->stx_blksize = static_cast<std::uint32_t>(from.st_blksize);
   to->stx_nlink = static_cast<std::uint32_t>(from.st_nlink);
   to->stx_uid = from.st_uid;
@@ -103,17 +129,17 @@ int statx_found(const Lookup &found, unsigned mask, struct statx *status) {
   if (kernel::is_null(status)) return -EFAULT;
   struct stat plain;
   if (const int error = status_of(*found.inode(), &plain)) return error;
-  copy_status(status, plain);
+  copy_status(status, plain, mask);
   return 0;
 }
 
 // A statx of the descriptor itself.
-[[gnu::noinline]] int correct_statx(int fd, struct statx *status) {
+[[gnu::noinline]] int correct_statx(int fd, struct statx *status, unsigned mask) {
   const Described described = describe(fd);
   if (!described.ours) return 0;
   struct stat plain;
   if (kernel::fstat(fd, &plain) != 0 || correct(0, &plain) != 0) return -1;
-  copy_status(status, plain);
+  copy_status(status, plain, mask);
   return 0;
 }
 
@@ -182,7 +208,7 @@ int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *s
       [=](const Lookup &found) { return statx_found(found, mask, status); },
       [=](int at, const char *real) { return NEXT(statx)(at, real, flags, mask, status); });
   const bool of_descriptor = (flags & AT_EMPTY_PATH) != 0 && (kernel::is_null(path) || path[0] == '\0');
-  return of_descriptor && result == 0 ? correct_statx(dirfd, status) : result;
+  return of_descriptor && result == 0 ? correct_statx(dirfd, status, mask) : result;
 }
 
 int access(const char *path, int mode) noexcept {

@@ -1,5 +1,4 @@
-// Extended attributes. A file's are its memfd's; a directory's user.* are kept in its inode, since it has no descriptor
-// of its own.
+// Extended attributes. A file's are its memfd's; those of what has no descriptor of its own are kept in its inode.
 
 #include <sys/xattr.h>
 
@@ -21,14 +20,25 @@ constexpr std::string_view user_prefix = "user.";
 
 bool is_user(std::string_view name) { return name.starts_with(user_prefix) && name.size() > user_prefix.size(); }
 
+bool is_trusted(std::string_view name) { return name.starts_with("trusted."); }
+
+// Those of the privileged, which have no part after the dot that means anything here.
+bool is_of_the_privileged(std::string_view name) { return is_trusted(name) || name.starts_with("security."); }
+
+// Whether one by that name may be kept in an inode that is no file's.
+bool is_kept(const Inode &inode, std::string_view name) {
+  return inode.is_directory() && is_user(name) ? true : is_of_the_privileged(name) && name.back() != '.';
+}
+
 // Others are for the privileged, or nobody's.
 bool is_by_mode(std::string_view name) {
   return !name.starts_with("trusted.") && !name.starts_with("security.") && !name.starts_with("system.");
 }
 
-long get_from_directory(const Inode &directory, const char *name, void *value, std::size_t size) {
-  const auto found = directory.attributes.find(name);
-  if (found == directory.attributes.end()) return -ENODATA;
+long get_kept(const Inode &inode, const char *name, void *value, std::size_t size) {
+  if (is_trusted(name) && !is_privileged()) return -ENODATA;
+  const auto found = inode.attributes.find(name);
+  if (found == inode.attributes.end()) return -ENODATA;
   const std::string &text = found->second;
   if (size == 0) return static_cast<long>(text.size());
   if (size < text.size()) return -ERANGE;
@@ -36,12 +46,14 @@ long get_from_directory(const Inode &directory, const char *name, void *value, s
   return static_cast<long>(text.size());
 }
 
-long list_directory(const Inode &directory, char *list, std::size_t size) {
+long list_kept(const Inode &inode, char *list, std::size_t size) {
+  const bool all = is_privileged();
   std::size_t length = 0;
-  for (const auto &[name, value] : directory.attributes) length += name.size() + 1;
+  for (const auto &[name, value] : inode.attributes) length += all || !is_trusted(name) ? name.size() + 1 : 0;
   if (size == 0) return static_cast<long>(length);
   if (size < length) return -ERANGE;
-  for (const auto &[name, value] : directory.attributes) {
+  for (const auto &[name, value] : inode.attributes) {
+    if (!all && is_trusted(name)) continue;
     std::memcpy(list, name.c_str(), name.size() + 1);
     list += name.size() + 1;
   }
@@ -61,23 +73,22 @@ long get(const Lookup &found, const char *attribute, void *value, std::size_t si
   // Symlinks have no attributes of this kind, and the memfd that stands for one would.
   if (!inode.is_file() && !inode.is_directory() && name.starts_with(user_prefix)) return -ENODATA;
   if (is_by_mode(name) && !inode.is_symlink() && !permits(inode, R_OK, Who::effective)) return -EACCES;
-  if (inode.is_directory() && is_user(name)) return get_from_directory(inode, attribute, value, size);
+  if (!inode.is_file() && is_kept(inode, name)) return get_kept(inode, attribute, value, size);
   return ask(found, [=](int fd) { return ::syscall(SYS_fgetxattr, fd, attribute, value, size); });
 }
 
 long list(const Lookup &found, char *names, std::size_t size) {
   if (const int error = found.error_of_existing()) return -error;
   const Inode &inode = *found.inode();
-  if (inode.is_directory()) return list_directory(inode, names, size);
-  if (!inode.is_file()) return 0;
+  if (!inode.is_file()) return list_kept(inode, names, size);
   const long result = ::syscall(SYS_listxattr, kernel::DescriptorPath(inode.fd).text, names, size);
   return result < 0 ? -errno : result;
 }
 
-// Whether a user attribute of something that is no file may be changed, as the kernel's xattr_permission says it.
+// Whether an attribute of something that is no file may be changed, as the kernel's xattr_permission says it.
 int may_change(const Inode &inode, std::string_view name) {
-  if (name.starts_with("trusted.")) return is_privileged() ? EOPNOTSUPP : EPERM;
-  if (name.starts_with("security.") || name.starts_with("system.")) return EOPNOTSUPP;
+  if (is_of_the_privileged(name)) return !is_privileged() ? EPERM : is_kept(inode, name) ? 0 : EINVAL;
+  if (name.starts_with("system.")) return EOPNOTSUPP;
   const bool is_of_user = name.starts_with(user_prefix);
   if (is_of_user && !inode.is_directory()) return EPERM;
   if (is_of_user && (inode.mode & S_ISVTX) != 0 && !owns(inode)) return EPERM;
@@ -184,18 +195,16 @@ ssize_t fgetxattr(int fd, const char *attribute, void *value, size_t size) noexc
   if (result != -1 || (errno != ENODATA && errno != EOPNOTSUPP && errno != EINVAL)) [[likely]]
     return result;
   const int error = errno;
-  if (!is_by_mode(attribute)) return result;
   return of_directory(fd, result, [=](const Inode &directory) -> long {
-    if (!permits(directory, R_OK, Who::effective)) return -EACCES;
-    if (!is_user(attribute)) return -error;
-    return get_from_directory(directory, attribute, value, size);
+    if (is_by_mode(attribute) && !permits(directory, R_OK, Who::effective)) return -EACCES;
+    return is_kept(directory, attribute) ? get_kept(directory, attribute, value, size) : -error;
   });
 }
 
 ssize_t flistxattr(int fd, char *names, size_t size) noexcept {
   const ssize_t result = NEXT(flistxattr)(fd, names, size);
   if (result != 0) return result;
-  return of_directory(fd, result, [=](const Inode &directory) { return list_directory(directory, names, size); });
+  return of_directory(fd, result, [=](const Inode &directory) { return list_kept(directory, names, size); });
 }
 
 int fsetxattr(int fd, const char *attribute, const void *value, size_t size, int flags) noexcept {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 # Reading, writing and sizing a directory through its descriptor. The descriptor is a sealed memfd, so it all fails, but
 # some of it with another errno than EISDIR; to watch every read(2) for it would cost all programs something and nobody
 # a thing. By operation, the positions of the handles among its arguments.
@@ -14,3 +16,10 @@ HANDLES_OF_DATA = {
 # linkat(fd, "", AT_EMPTY_PATH) by an ordinary user depends on the descriptor having been opened with the very same
 # credentials (Linux 6.10), which for the test, that has been root in between, are others each time.
 ROOT_ONLY = {"link_handle"}
+
+# The link in /proc itself: its mode tells how the kernel has the descriptor open, and a directory's is so for writing.
+LINK_ITSELF = os.O_PATH | os.O_NOFOLLOW
+
+# Two more are in world.py. On a tmpfs F_GETFL of a file that was opened with O_TMPFILE has O_DIRECTORY, a part of it; a
+# memfd cannot. And the name that /proc/self/fd shows for a removed file ends in " (deleted)" here, too, but it is no
+# longer known which it was.
