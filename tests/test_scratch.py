@@ -254,11 +254,13 @@ def test_at_the_hard_descriptor_limit_a_file_is_refused_and_none_is_lost() -> No
                     open(f"{path}/{made}", "w").close()
             except OSError as error:
                 print(error.errno == errno.EMFILE, len(os.listdir(path)) == made)
+            from diskless.native_api import take_messages
+            print("RLIMIT_NOFILE" in take_messages()[0])
             os.unlink(path + "/0")
             open(path + "/again", "w").close()
             print(len(os.listdir(path)) == made)
     """)
-    assert out == "True True\nTrue\n"
+    assert out == "True True\nTrue\nTrue\n"
 
 
 @needs_tree

@@ -10,6 +10,7 @@
 #include "descriptor.h"
 #include "guard.h"
 #include "kernel.h"
+#include "message.h"
 #include "permission.h"
 
 namespace diskless {
@@ -26,6 +27,14 @@ struct MemoryName {
     std::snprintf(text, sizeof text, "%s-%lu", kind, static_cast<unsigned long>(volume.number));
   }
 };
+
+int refused(const Inode &directory, int error) {
+  if (error == -EMFILE) {
+    say("no file is made in ", path_of(directory),
+        ": each has a descriptor, and this process may have no more (RLIMIT_NOFILE, `ulimit -Hn`)");
+  }
+  return error;
+}
 
 // `fd` is the new memfd, and the lowest free number: which the caller gets, with the flags asked for.
 int hand_over(int fd, int flags) {
@@ -51,7 +60,7 @@ int create(const Inode &directory, int flags, mode_t mode, Inode **made) {
   // Not to be sealed, as files of a tmpfs are not.
   int fd = kernel::memfd_create(name.text, 0, &refuses_execute);
   if (fd < 0 && errno == EMFILE && raise_descriptor_limit()) fd = kernel::memfd_create(name.text, 0, &refuses_execute);
-  if (fd < 0) return -errno;
+  if (fd < 0) return refused(directory, -errno);
   struct stat status;
   int result = kernel::fstat(fd, &status) != 0 ? -errno : 0;
   // What leads to it for us is no open file: it holds no lock, and keeps nobody from running the file.
@@ -62,7 +71,7 @@ int create(const Inode &directory, int flags, mode_t mode, Inode **made) {
   if (result < 0) {
     kernel::close(fd);
     if (kept >= 0) release(kept);
-    return result;
+    return refused(directory, result);
   }
   // Last, since a file may be made that its maker may not open again.
   bool group_here = false;
