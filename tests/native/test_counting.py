@@ -265,8 +265,8 @@ def test_threads_together_do_not_cross_the_limit(scratch: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # At the limit a write may be under way that no measurement sees.
-    assert BUDGET - len(written) * 12_288 <= sum(written) <= BUDGET + len(written) * 12_288
+    # At the limit each may have a write under way that no measurement sees, and one by credit given before.
+    assert BUDGET - len(written) * 12_288 <= sum(written) <= BUDGET + 2 * len(written) * 12_288
 
 
 def test_without_a_budget_the_memory_that_there_is_is_the_limit() -> None:

@@ -34,7 +34,8 @@ constinit Lock loaded_lock;
 Pages<Loaded> loaded;
 
 __attribute__((constructor)) void begin() {
-  pthread_atfork([] { loaded_lock.lock(); }, [] { loaded_lock.unlock(); }, [] { loaded_lock.unlock_in_child(); });
+  pthread_atfork([] { loaded_lock.begin_fork(); }, [] { loaded_lock.end_fork(); },
+                 [] { loaded_lock.end_fork_in_child(); });
 }
 
 // The path under which the loader finds a file of the Tree, or null where `path` is none.

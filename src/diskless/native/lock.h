@@ -26,7 +26,7 @@ class Lock {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     std::uint32_t state = state_.load();
     while (true) {
-      if ((state & writing) != 0 || ((state & wanted) != 0 && !again)) {
+      if ((state & writing) != 0 || ((state & (wanted | forking)) == wanted && !again)) {
         wait(state);
         state = state_.load();
       } else if (state_.compare_exchange_weak(state, state + 1)) {
@@ -44,9 +44,7 @@ class Lock {
 
   // Blocks all signals of this thread until unlock.
   void lock() {
-    sigset_t all, before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
+    const sigset_t before = block_signals();
     std::uint32_t state = state_.load();
     while (true) {
       if ((state & ~wanted) == 0) {
@@ -66,19 +64,51 @@ class Lock {
     sigprocmask(SIG_SETMASK, &before, nullptr);
   }
 
-  // In a forked child, whose only thread is the one that forked while it held the lock.
-  void unlock_in_child() {
+  // Around fork: no writer is in the midst of a change. Readers go on, since fork waits for libc's locks as well, and who
+  // holds one of these may be interrupted by a signal handler that reads.
+  void begin_fork() {
+    const sigset_t before = block_signals();
+    std::uint32_t state = state_.load();
+    while (true) {
+      if ((state & (writing | forking)) != 0) {
+        wait(state);
+        state = state_.load();
+      } else if (state_.compare_exchange_weak(state, state | forking)) {
+        break;
+      }
+    }
+    signals_before_ = before;
+    if ((state & wanted) != 0) wake();  // readers that waited behind a writer
+  }
+
+  void end_fork() {
+    const sigset_t before = signals_before_;
+    state_.fetch_and(~forking);
+    wake();
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  // The child's only thread is the one that forked: other readers are none here, but it may be in the midst of reading.
+  void end_fork_in_child() {
     const sigset_t before = signals_before_;
     waiting_.store(0);
-    state_.store(0);
+    state_.store(reading);
     sigprocmask(SIG_SETMASK, &before, nullptr);
   }
 
  private:
-  // The state is the number of readers, or `writing`. A writer that must wait says so in it: then no new readers come
+  static sigset_t block_signals() {
+    sigset_t all, before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    return before;
+  }
+
+  // The state is the number of readers, with `forking` where somebody forks, or `writing`. A writer that must wait says so in it: then no new readers come
   // in, and whoever waits does so for a state that the last reader or a writer will change.
   static constexpr std::uint32_t writing = 0x80000000;
   static constexpr std::uint32_t wanted = 0x40000000;
+  static constexpr std::uint32_t forking = 0x20000000;
   // How often this thread reads. The model of storage that never allocates.
   static inline thread_local unsigned reading __attribute__((tls_model("initial-exec"))) = 0;
 

@@ -93,7 +93,7 @@ __attribute__((constructor)) void begin() {
   inodes();
   roots();
   overlays();
-  ::pthread_atfork([] { tree_lock.lock(); }, [] { tree_lock.unlock(); }, [] { tree_lock.unlock_in_child(); });
+  ::pthread_atfork([] { tree_lock.begin_fork(); }, [] { tree_lock.end_fork(); }, [] { tree_lock.end_fork_in_child(); });
 }
 
 }  // namespace
