@@ -118,14 +118,14 @@ def table(report: Report) -> str:
         f"medians of {report.rounds} rounds; microseconds a call; the sequential write is of "
         f"{report.size_bytes >> 20} MiB",
         "",
-        f"{'':22}" + "".join(f"{threads} thread{'s' if threads > 1 else '':1}{'':24}" for threads in THREADS),
-        f"{'':22}" + f"{'tmpfs':>10}{'scratch':>10}{'ratio':>8}   " * len(THREADS),
+        f"{'':22}" + "".join(f"{threads} thread{'s' if threads > 1 else '':1}{'':28}" for threads in THREADS),
+        f"{'':22}" + f"{'tmpfs':>12}{'scratch':>12}{'ratio':>8}   " * len(THREADS),
     ]
     for name in CALLS:
         cells = ""
         for threads in map(str, THREADS):
             call = (name, threads)
-            cells += f"{report.tmpfs[call] * 1e6:10.2f}{report.scratch[call] * 1e6:10.2f}{report.ratios[call]:7.2f}x   "
+            cells += f"{report.tmpfs[call] * 1e6:12.2f}{report.scratch[call] * 1e6:12.2f}{report.ratios[call]:7.2f}x   "
         lines.append(f"{name:22}{cells}".rstrip())
     return "\n".join(lines)
 
