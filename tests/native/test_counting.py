@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import diskless
-from tests.native.tree import HERE, compile_text
+from tests.native.tree import HERE, compile_text, error_of
 
 MIB = 1 << 20
 BUDGET = 2 * MIB
@@ -175,14 +175,6 @@ def scratch() -> Iterator[Path]:
 
 def free_bytes(path: Path) -> int:
     return os.statvfs(path).f_bavail * 4096
-
-
-def error_of(call: object, *arguments: object) -> int | None:
-    try:
-        call(*arguments)  # type: ignore[operator]
-    except OSError as error:
-        return error.errno
-    return None
 
 
 def test_holes_are_counted_when_they_are_mapped_for_writing(scratch: Path) -> None:

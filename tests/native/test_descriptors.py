@@ -9,19 +9,10 @@ import mmap
 import os
 import resource
 import socket
-from collections.abc import Callable
 
 import pytest
 
-from tests.native.tree import NativeTree, run_with_tree
-
-
-def error_of(call: Callable[[], object]) -> int | None:
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
+from tests.native.tree import NativeTree, error_of, run_with_tree
 
 
 def test_each_open_has_an_offset_of_its_own(tree: NativeTree) -> None:

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import diskless
-from tests.native.tree import HERE
+from tests.native.tree import HERE, error_of
 
 # Printed below a directory of a tmpfs and of a scratch.
 SCENARIO = r"""
@@ -121,14 +121,6 @@ def test_sockets_answer_as_on_a_tmpfs() -> None:
         expected = run_script(SCENARIO, base)
     ours = run_script("import diskless\nscratch = diskless.scratch()\nsys.argv[1] = scratch.path\n" + SCENARIO, "-")
     assert ours.splitlines() == expected.splitlines()
-
-
-def error_of(call: Callable[[], object]) -> int | None:
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import diskless
@@ -17,6 +18,15 @@ import diskless
 LIBRARY = Path(os.environ.get("DISKLESS_TEST_LIBRARY", Path(diskless.__file__).parent / "libdiskless.so"))
 HERE = Path(__file__).parent
 MTIME_NS = 1_234_567_890_123_456_789
+
+
+def error_of(call: Callable[..., object], *arguments: object) -> int | None:
+    """Return the errno with which the call fails, or None."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno
+    return None
 
 
 def load() -> ctypes.CDLL:
