@@ -1,8 +1,8 @@
 // The exec family, system and popen.
 //
 // A program of the Tree is run by its descriptor. Where the kernel would need a path for it (a script, whose
-// interpreter opens it once more), or would let the program begin in another working directory than the caller's, it
-// is refused: nothing else is ever run in its place.
+// interpreter opens it once more), it is refused, and so is the replacement of a process that went into the Tree itself:
+// nothing else is ever run in its place. One that only inherits a working directory of the Tree has none.
 
 #include <fcntl.h>
 #include <limits.h>
@@ -85,13 +85,14 @@ int run_by_name(const char *file, Arguments arguments, Arguments environment, Ne
 
 void say_of_working_directory(const char *program) {
   if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return;
-  say("", program, " is started with no working directory: this one's is in its RAM, where the other sees nothing");
+  say("", kernel::is_null(program) ? "a program" : program,
+      " is started with no working directory: this one's is in its RAM, where the other sees nothing");
 }
 
 bool refuse_for_working_directory(const char *program) {
   if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return false;
   if (!has_gone_there_itself()) {
-    say_of_working_directory(kernel::is_null(program) ? "a program" : program);
+    say_of_working_directory(program);
     return false;
   }
   // Who looks through PATH by himself asks for many that are not there.

@@ -63,7 +63,7 @@ int refuse_directory(const Lookup &found) {
 // These functions return an errno, and leave the variable alone.
 int error_of_starting(const char *program, const Actions *actions) {
   if ((mark_of(actions) & refused) != 0) return EACCES;
-  if ((mark_of(actions) & moves) == 0) say_of_working_directory(kernel::is_null(program) ? "a program" : program);
+  if ((mark_of(actions) & moves) == 0) say_of_working_directory(program);
   return 0;
 }
 
