@@ -40,7 +40,7 @@ def bytesio_pickle(target: Target) -> Transfer:
 
 def mount_pickle(target: Target) -> Transfer:
     """`diskless.mount`, then `pickle.load` of the open file."""
-    import torch  # noqa: F401
+    import torch  # noqa: F401  # needed by the pickle; not what is compared
 
     import diskless
 

@@ -244,7 +244,7 @@ def _get_ready() -> None:
         from diskless.loader import start
 
         start.begin()
-        import configparser  # noqa: F401
+        import configparser  # noqa: F401  # here and below: for the functions that use them, which find them imported
         import hashlib  # noqa: F401
         import shlex  # noqa: F401
 

@@ -10,7 +10,7 @@ import threading
 from diskless.loader.protocol import VERSION, SocketChannel
 from diskless.loader.serve import Service
 
-# Descriptors as `process.launch` hands them over.
+# Descriptors as `start` hands them over.
 CONTROL_FD = 3
 _IDLE_S = 5.0
 

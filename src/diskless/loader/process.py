@@ -18,6 +18,8 @@ _log = logging.getLogger("diskless")
 _GREETING_S = 2.0
 # Left for the rest of the program where the descriptor limit has to be raised.
 _SPARE_DESCRIPTORS = 64
+
+# Guarded by `start.lock`, all of it.
 _control: SocketChannel | None = None
 _threads_only = False
 # Every connection, and the Loader it was handed to.
