@@ -334,7 +334,6 @@ def test_dulwich_commits_and_clones() -> None:
         source, target = place / "source", place / "target"
         furnish(source)
         repository = porcelain.init(str(source))
-        repository.hooks.clear()  # they are looked for by a child whose working directory it would be
         porcelain.add(str(source), paths=[str(source / "below"), str(source / "link"), str(source / "empty")])
         message = {"author": who, "committer": who, "author_timestamp": 10**9, "commit_timestamp": 10**9}
         zones = {"author_timezone": 0, "commit_timezone": 0}

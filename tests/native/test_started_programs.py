@@ -68,15 +68,26 @@ def test_the_working_directory_of_a_subprocess_is_no_directory_of_ours(scratch: 
     os.mkdir(f"{scratch}/w")
     os.chdir("/usr")
     sentence = refused(lambda: subprocess.run(["/bin/pwd"], cwd=f"{scratch}/w", capture_output=True))
-    assert sentence == (
-        f"no program is started in {scratch}/w: it is in the RAM of this process, where others see nothing"
-    )
+    nowhere = "is not started: the working directory is in the RAM of this process, where it would see nothing"
+    assert sentence == f"/bin/pwd {nowhere}"
     assert os.getcwd() == "/usr"
     assert os.listdir(".") == os.listdir("/usr")
     os.chdir(scratch)
     refused(lambda: subprocess.run(["/bin/pwd"], cwd="w"))
     refused(lambda: subprocess.run(["/bin/pwd"], cwd=".."))
+    shutil.copy("/bin/true", f"{scratch}/w/tool")
+    for words in (["./tool"], [f"{scratch}/w/tool"]):
+        refused(lambda words=words: subprocess.run(words, cwd=f"{scratch}/w"))
     assert os.getcwd() == scratch
+    # What is not there is not there, as on any filesystem.
+    for words in (["/no/such/program"], [f"{scratch}/none"], ["no-such-program"]):
+        with pytest.raises(FileNotFoundError):
+            subprocess.run(words, cwd=f"{scratch}/w")
+    with pytest.raises(FileNotFoundError):
+        subprocess.run(["/bin/pwd"], cwd=f"{scratch}/none")
+    with pytest.raises(NotADirectoryError):
+        subprocess.run(["/bin/pwd"], cwd=f"{scratch}/w/tool")
+    assert os.getcwd() == scratch and native.take_messages() == []
 
 
 def test_a_subprocess_elsewhere_leaves_its_parent_where_it_is(scratch: str) -> None:
@@ -155,7 +166,8 @@ def test_the_sentence_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "diskless"), diskless.scratch() as path, pytest.raises(PermissionError):
         subprocess.run(["/bin/pwd"], cwd=path)
     assert [record.getMessage() for record in caplog.records if INSTEAD in record.getMessage()] == [
-        f"no program is started in {path}: it is in the RAM of this process, where others see nothing; {INSTEAD}"
+        "/bin/pwd is not started: the working directory is in the RAM of this process, where it would see nothing; "
+        + INSTEAD
     ]
 
 
@@ -344,39 +356,48 @@ def test_a_process_that_was_made_in_other_ways_is_not_its_parent(scratch: str, t
         #include <errno.h>
         #include <unistd.h>
         static const char *to;
-        static int result;
+        static char here[4096];
         static int go(void *nothing) {
-          result = chdir(to) ? errno : 0;
-          if (!result) { char here[4096]; result = getcwd(here, sizeof here) && here[0] == '/' ? -(int)here[1] : 1000; }
-          _exit(0);
+          if (chdir(to) || !getcwd(here, sizeof here)) here[0] = 0;
+          _exit(access("beside", F_OK) ? errno : 0);
         }
-        int after_vfork(const char *path) {
+        static const char *ended(pid_t child, int *status) {
+          waitpid(child, status, 0);
+          *status = WEXITSTATUS(*status);
+          return here;
+        }
+        const char *after_vfork(const char *path, int *status) {
           to = path;
           const pid_t child = vfork();
           if (!child) go(0);
-          waitpid(child, 0, 0);
-          return result;
+          return ended(child, status);
         }
-        int after_clone(const char *path) {
+        const char *after_clone(const char *path, int *status) {
           static char stack[65536];
           to = path;
-          const pid_t child = clone(go, stack + sizeof stack, CLONE_VM | SIGCHLD, 0);
-          waitpid(child, 0, 0);
-          return result;
+          return ended(clone(go, stack + sizeof stack, CLONE_VM | SIGCHLD, 0), status);
         }
     """
     library = ctypes.CDLL(str(compile_text(source, tmp_path / "children.so")))
+    os.makedirs(f"{scratch}/d/e")
+    Path(scratch, "d", "beside").touch()
+    status = ctypes.c_int()
     for started in (library.after_vfork, library.after_clone):
-        os.chdir("/usr")
-        assert started(os.fsencode(scratch)) == errno.EACCES
-        assert len(native.take_messages()) == 1
-        assert os.getcwd() == "/usr"
-        os.chdir(scratch)
-        assert started(b"/usr") == -ord("u"), "where the child has gone it is"
+        started.restype = ctypes.c_char_p
+
+        def went(path: str, started: Callable[..., bytes] = started) -> tuple[str, int]:
+            return started(os.fsencode(path), ctypes.byref(status)).decode(), status.value
+
+        for start in ("/usr", scratch):
+            os.chdir(start)
+            for path, there in [("d", 0), ("d/e", errno.ENOENT), ("d/e/..", 0), (".", errno.ENOENT)]:
+                assert went(f"{scratch}/{path}") == (os.path.normpath(f"{scratch}/{path}"), there)
+            assert went("/usr/bin") == ("/usr/bin", errno.ENOENT), "where the child has gone it is"
+            assert os.getcwd() == start
+        assert went("d") == (f"{scratch}/d", 0)
+        assert went("..") == (os.path.dirname(scratch), errno.ENOENT)
         assert os.getcwd() == scratch
-        assert started(b".") == errno.EACCES
-        assert os.getcwd() == scratch
-        native.take_messages()
+    assert native.take_messages() == []
 
 
 def test_a_fork_that_runs_nothing_may_go_there(scratch: str) -> None:

@@ -9,7 +9,6 @@
 #include <shared_mutex>
 #include <string>
 
-#include "message.h"
 #include "permission.h"
 #include "route.h"
 
@@ -23,31 +22,26 @@ int error_of_entering(const Inode &directory) {
   return permits(directory, X_OK, Who::effective) ? 0 : -EACCES;
 }
 
-// A vfork child has asked for it, which is about to run a program there: that would find itself elsewhere.
-int refuse(const Inode &directory) {
-  say("no program is started in ", path_of(directory), ": it is in the RAM of this process, where others see nothing");
-  return -EACCES;
-}
-
 int enter_found(Lookup &found) {
   if (const int error = found.error_of_existing()) return -error;
   if (const int error = error_of_entering(*found.inode())) return error;
-  if (shares_memory()) return refuse(*found.inode());
-  return found.lock_for_change() ? enter(*found.inode()) : again;
+  return shares_memory() || found.lock_for_change() ? enter(*found.inode()) : again;
 }
 
 int enter_descriptor(std::uint64_t number) {
   kernel::KeepErrno keep;
+  const auto enter_with = [number](auto how) {
+    Inode *directory = find_directory(number);
+    if (directory == nullptr) return -ENOENT;
+    const int error = error_of_entering(*directory);
+    return error != 0 ? error : how(*directory);
+  };
   if (shares_memory()) {
     std::shared_lock lock(tree_lock);
-    const Inode *directory = find_directory(number);
-    return directory == nullptr ? -ENOENT : refuse(*directory);
+    return enter_with(enter);
   }
   const Change change;
-  Inode *directory = find_directory(number);
-  if (directory == nullptr) return -ENOENT;
-  const int error = error_of_entering(*directory);
-  return error != 0 ? error : enter(*directory);
+  return enter_with(enter);
 }
 
 inline int left(int result) {

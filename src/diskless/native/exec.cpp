@@ -90,13 +90,14 @@ void say_of_working_directory(const char *program) {
 }
 
 bool refuse_for_working_directory(const char *program) {
-  if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return false;
+  if (!is_visible()) return false;
   if (!has_gone_there_itself()) {
     say_of_working_directory(program);
     return false;
   }
-  // Who looks through PATH by himself asks for many that are not there.
-  if (!kernel::is_null(program) && program[0] == '/' && intercept::access(program, F_OK) != 0) return true;
+  // Who looks through PATH by himself, or for a hook, asks for many that are not there.
+  const bool is_path = !kernel::is_null(program) && std::strchr(program, '/') != nullptr;
+  if (is_path && intercept::access(program, F_OK) != 0) return true;
   say("", kernel::is_null(program) ? "a program" : program,
       " is not started: the working directory is in the RAM of this process, where it would see nothing");
   errno = EACCES;

@@ -7,6 +7,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "kernel.h"
@@ -14,9 +15,11 @@
 
 namespace diskless {
 
-constinit std::atomic<std::uint64_t> kept_working_directory{0};
+constinit std::atomic<bool> anybody_stands_in_tree{false};
 
 namespace {
+
+std::atomic<std::uint64_t> kept_working_directory{0};  // a directory's number, or 0
 
 // A descriptor's list belongs to its process, and here the process has ended: even ".." leads nowhere from there.
 constexpr const char *nowhere = "/proc/thread-self/fdinfo";
@@ -28,18 +31,31 @@ std::atomic<pid_t> gone{0};  // who went there last
 // What getcwd(2) says there. Guarded by tree_lock, but for vfork children, which read it only.
 char nowhere_as_seen[96];
 
+// Where vfork children have gone, by their process ids; another may take the place of one that has long run its program.
+struct Child {
+  std::atomic<pid_t> pid{0};
+  std::atomic<std::uint64_t> directory{0};
+};
+Child children[64];
+std::atomic<bool> a_child_has_stood_there{false};  // for good: nobody says when it has run its program
+Child &child(pid_t pid) { return children[static_cast<unsigned>(pid) % std::size(children)]; }
+
 // The directories without a name that are kept: the working directory, and what was above it. Guarded by tree_lock.
 std::vector<Inode *> &removed() {
   static auto &instance = *new std::vector<Inode *>;
   return instance;
 }
 
-bool kernel_is_nowhere() {
-  kernel::KeepErrno keep;
-  char directory[PATH_MAX];
-  const ssize_t length = kernel::getcwd(directory, sizeof directory);
-  return std::strcmp(length > 0 ? directory : "", nowhere_as_seen) == 0;
-}
+// The kernel's working directory, "" where it is too long or has no name.
+struct KernelsDirectory {
+  KernelsDirectory() {
+    kernel::KeepErrno keep;
+    if (kernel::getcwd(text, sizeof text) <= 0) text[0] = '\0';
+  }
+  char text[sizeof nowhere_as_seen];
+};
+
+bool kernel_is_nowhere() { return std::strcmp(KernelsDirectory().text, nowhere_as_seen) == 0; }
 
 // Runs in a process that shares our working directory and ends at once. Nothing in it may touch libc.
 int go_and_end(void *error) {
@@ -49,7 +65,7 @@ int go_and_end(void *error) {
 }
 
 int go_nowhere() {
-  alignas(16) static char stack[16 << 10];  // guarded by tree_lock
+  alignas(16) char stack[4 << 10];
   long result = -ESRCH;
   // Without an exit signal the program cannot meet this child. It shares everything that would cost to copy.
   const int pid = clone(go_and_end, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_FILES, &result);
@@ -58,14 +74,28 @@ int go_nowhere() {
     }
   }
   // Where no process can be made, the same of this thread: nothing can be created there either.
-  if (result < 0 && ::syscall(SYS_chdir, nowhere) != 0) return -EACCES;
-  char directory[PATH_MAX];
-  const ssize_t length = kernel::getcwd(directory, sizeof directory);
-  nowhere_as_seen[0] = '\0';
-  if (length > 0 && static_cast<std::size_t>(length) <= sizeof nowhere_as_seen) {
-    std::memcpy(nowhere_as_seen, directory, static_cast<std::size_t>(length));
-  }
-  return 0;
+  return result < 0 && ::syscall(SYS_chdir, nowhere) != 0 ? -EACCES : 0;
+}
+
+// Of a child that shares our memory and is nowhere, but not where its parent is; or 0.
+std::uint64_t directory_of_child() {
+  const pid_t self = ::getpid();
+  const Child &kept = child(self);
+  if (kept.pid.load() != self) return 0;
+  const std::uint64_t directory = kept.directory.load();
+  const KernelsDirectory now;
+  const bool is_there = std::string_view(now.text).ends_with("/fdinfo") && !kernel_is_nowhere();
+  return is_there && kept.pid.load() == self ? directory : 0;
+}
+
+int enter_as_child(std::uint64_t directory) {
+  Child &kept = child(::getpid());
+  kept.pid.store(0);
+  kept.directory.store(directory);
+  kept.pid.store(::getpid());
+  a_child_has_stood_there.store(true);
+  anybody_stands_in_tree.store(true);
+  return go_nowhere();
 }
 
 // Lets go of what was kept for a working directory that is none any more.
@@ -94,11 +124,15 @@ __attribute__((constructor)) void begin() {
 
 bool shares_memory() { return owner.load(std::memory_order_relaxed) != ::getpid(); }
 
-bool has_gone_there_itself() { return gone.load(std::memory_order_relaxed) == ::getpid(); }
+bool has_gone_there_itself() {
+  if (shares_memory()) return directory_of_child() != 0;
+  return gone.load(std::memory_order_relaxed) == ::getpid() && kept_working_directory.load() != 0;
+}
 
 std::uint64_t working_directory() {
   const std::uint64_t number = kept_working_directory.load(std::memory_order_relaxed);
-  return number == 0 || !shares_memory() || kernel_is_nowhere() ? number : 0;
+  if (!shares_memory() || (number != 0 && kernel_is_nowhere())) return number;
+  return directory_of_child();
 }
 
 const char *behind_working_directory_link(const char *path) {
@@ -113,13 +147,18 @@ const char *behind_working_directory_link(const char *path) {
 }
 
 int enter(Inode &directory) {
+  if (shares_memory()) return enter_as_child(directory.number);
   const std::uint64_t before = kept_working_directory.load();
   const bool is_nowhere = before != 0 && kernel_is_nowhere();
   // First, so that no other thread sees the kernel's own meanwhile.
   kept_working_directory.store(directory.number);
+  anybody_stands_in_tree.store(true);
   const int error = is_nowhere ? 0 : go_nowhere();
   if (error != 0) kept_working_directory.store(before);
-  if (error == 0) gone.store(::getpid());
+  if (error == 0) {
+    gone.store(::getpid());
+    std::strcpy(nowhere_as_seen, KernelsDirectory().text);
+  }
   let_go();
   return error;
 }
@@ -130,6 +169,7 @@ void left_for_the_kernels() {
   const Change change;
   if (kernel_is_nowhere()) return;  // another thread has gone into the Tree since
   kept_working_directory.store(0);
+  anybody_stands_in_tree.store(a_child_has_stood_there.load());
   let_go();
 }
 
