@@ -73,6 +73,37 @@ def test_a_sealed_file_is_never_opened_for_writing(tree: NativeTree, flags: int)
     os.close(fd)
 
 
+def test_a_child_past_every_fork_handler_opens_the_right_files(tree: NativeTree) -> None:
+    """By the number of the system call alone. Such a child has /proc/self/fd open as its parent had it."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("fork has a number of its own on x86_64 only")
+    script = """
+        import ctypes, time
+        call = ctypes.CDLL(None).syscall
+        fork = 57
+        numbers = {name: tree.file(name, name.encode()) for name in ("first", "second")}
+        def read(): return [open(tree.path(name)).read() for name in numbers]
+        assert read() == list(numbers)
+        heard, say = os.pipe()
+        parent = call(fork)
+        if parent == 0:
+            parent = os.getpid()
+            if call(fork) == 0:
+                for _ in range(2):  # while the parent is there, and when it has ended
+                    os.write(say, "".join(read()).encode() + b" ")
+                    while os.getppid() == parent: time.sleep(0.01)
+                os._exit(0)
+            os.read(heard, 12)
+            tree.call("release", numbers["first"])  # and so the number stands for another file, in this process
+            os.dup2(numbers["second"], numbers["first"])
+            time.sleep(0.2)
+            os._exit(0)
+        assert os.waitpid(parent, 0)[1] == 0
+        assert os.read(heard, 100) == b"firstsecond "
+    """
+    assert run_with_tree(script) == ""
+
+
 def test_a_directory_descriptor_survives_dup_and_fork(tree: NativeTree) -> None:
     tree.file("d/a", b"in the directory")
     fd = os.open(tree.path("d"), os.O_RDONLY | os.O_DIRECTORY)

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "descriptor.h"
 #include "diskless.h"
 #include "slots.h"
 #include "umask.h"
@@ -27,6 +28,7 @@ int diskless_activate(void) {
   const int result = patch_objects(Reach::all);
   if (first) {
     learn_umask();
+    hold_descriptors();
     if (may_stand_in_tree()) left_for_the_kernels();  // perhaps, while nobody told us
   }
   if (result < 0) diskless_deactivate();
@@ -35,7 +37,10 @@ int diskless_activate(void) {
 
 int diskless_deactivate(void) {
   if (activations.load() == 0) return -EINVAL;
-  if (activations.fetch_sub(1) == 1) patch_objects(open_streams.load() > 0 ? Reach::streams : Reach::none);
+  if (activations.fetch_sub(1) == 1) {
+    patch_objects(open_streams.load() > 0 ? Reach::streams : Reach::none);
+    let_go_of_descriptors();
+  }
   return 0;
 }
 

@@ -1,13 +1,16 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cstring>
 #include <shared_mutex>
 #include <utility>
 
 #include "counted.h"
+#include "guard.h"
 #include "kernel.h"
 
 namespace diskless {
@@ -17,22 +20,58 @@ namespace {
 // tmpfs counts twenty bytes an entry, "." and ".." included.
 constexpr off_t entry_size = 20;
 
+// /proc/self/fd, or -1. A child that was forked past pthread_atfork has its parent's: what is opened by way of it must
+// be looked at.
+std::atomic<int> descriptors{-1};
+
+int open_descriptors() { return kernel::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC); }
+
 bool stands_for(int fd, const Identity &memory) {
   struct stat status;
   return kernel::fstat(fd, &status) == 0 && Identity{status.st_dev, status.st_ino} == memory;
 }
 
-int open_file(const Inode &file, int flags) {
-  const int opened = reopen(file.fd, flags & ~not_again);
-  if (opened == -ENOENT || opened == -ENOTDIR || opened == -ENXIO) return -EIO;
-  if (opened < 0) return opened;
-  if (stands_for(opened, file.memory)) {
-    set_standing(opened, *file.volume);
-    return opened;
-  }
+// Returns `opened` where it is that file.
+int confirm(int opened, const Identity &memory) {
+  if (opened < 0 || stands_for(opened, memory)) return opened;
   kernel::close(opened);
   return -EIO;
 }
+
+int open_shortly(const Inode &file, int flags) {
+  const int from = descriptors.load(std::memory_order_relaxed);
+  if (from < 0 || (flags & O_TRUNC) != 0) return -EIO;
+  return confirm(kernel::openat(from, kernel::DescriptorPath(file.fd).number, flags), file.memory);
+}
+
+int open_file(const Inode &file, int flags) {
+  flags &= ~not_again;
+  int opened = open_shortly(file, flags);
+  if (opened < 0) {
+    // What is emptied by being opened must be the right one before.
+    if ((flags & O_TRUNC) != 0 && !stands_for(file.fd, file.memory)) return -EIO;
+    opened = confirm(reopen(file.fd, flags), file.memory);
+  }
+  if (opened == -ENOENT || opened == -ENOTDIR || opened == -ENXIO) return -EIO;
+  if (opened >= 0) set_standing(opened, *file.volume);
+  return opened;
+}
+
+// The number stays, and leads to the child's own.
+void hold_own_descriptors() {
+  kernel::KeepErrno keep;
+  const int held = descriptors.load();
+  if (held < 0) return;
+  const int own = open_descriptors();
+  if (own >= 0) {
+    ::syscall(SYS_dup3, own, held, O_CLOEXEC);
+    kernel::close(own);
+  } else {
+    let_go_of_descriptors();
+  }
+}
+
+__attribute__((constructor)) void begin() { ::pthread_atfork(nullptr, nullptr, hold_own_descriptors); }
 
 void fill(const Inode &inode, struct stat *status) {
   std::memset(status, 0, sizeof *status);
@@ -59,6 +98,16 @@ void fill(const Inode &inode, struct stat *status) {
 }
 
 }  // namespace
+
+void hold_descriptors() {
+  kernel::KeepErrno guard;
+  const int opened = open_descriptors();
+  const int kept = opened < 0 ? -1 : keep(opened);
+  int none = -1;
+  if (kept >= 0 && !descriptors.compare_exchange_strong(none, kept)) release(kept);
+}
+
+void let_go_of_descriptors() { release(descriptors.exchange(-1)); }
 
 int reopen(int fd, int flags) {
   int opened = kernel::open(kernel::DescriptorPath(fd).text, flags);

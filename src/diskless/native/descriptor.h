@@ -21,6 +21,10 @@ inline constexpr int not_again = O_CREAT | O_EXCL | O_NOFOLLOW | (O_TMPFILE & ~O
 // Opens the memfd `fd` once more: with an offset, an access mode and flags of its own. A descriptor or -errno.
 int reopen(int fd, int flags);
 
+// While the Tree is active, /proc/self/fd is held open: to begin there is the shorter way.
+void hold_descriptors();
+void let_go_of_descriptors();
+
 struct Described {
   bool ours = false;
   bool directory = false;

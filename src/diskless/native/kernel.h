@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 
 namespace diskless::kernel {
@@ -16,9 +17,10 @@ namespace diskless::kernel {
 inline constexpr int add_seals = 1033;                               // F_ADD_SEALS
 inline constexpr int all_seals = 0x0001 | 0x0002 | 0x0004 | 0x0008;  // SEAL, SHRINK, GROW, WRITE
 
-inline int open(const char *path, int flags) {
-  return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, 0));
+inline int openat(int dirfd, const char *path, int flags) {
+  return static_cast<int>(::syscall(SYS_openat, dirfd, path, flags, 0));
 }
+inline int open(const char *path, int flags) { return openat(AT_FDCWD, path, flags); }
 inline int close(int fd) { return static_cast<int>(::syscall(SYS_close, fd)); }
 inline int fstat(int fd, struct stat *status) { return static_cast<int>(::syscall(SYS_fstat, fd, status)); }
 inline int fstatat(int dirfd, const char *path, struct stat *status, int flags) {
@@ -49,9 +51,17 @@ inline off_t lseek(int fd, off_t offset, int whence) { return ::syscall(SYS_lsee
 // The longest is "/proc/thread-self/fd/2147483647".
 struct DescriptorPath {
   char text[40];
+  const char *number;  // its last part
   explicit DescriptorPath(int fd, const char *process = "self") {
-    std::snprintf(text, sizeof text, "/proc/%s/fd/%d", process, fd);
+    char *at = text;
+    for (const char *part : {"/proc/", process, "/fd/"}) {
+      while (*part != '\0') *at++ = *part++;
+    }
+    number = at;
+    *std::to_chars(at, text + sizeof text - 1, fd).ptr = '\0';
   }
+  DescriptorPath(const DescriptorPath &) = delete;
+  DescriptorPath &operator=(const DescriptorPath &) = delete;
 };
 
 // libc's headers promise the compiler that paths are never null, and so it would drop the question; but the kernel

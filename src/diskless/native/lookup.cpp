@@ -12,6 +12,16 @@ namespace {
 
 constexpr int links_allowed = 40;  // the kernel's MAXSYMLINKS
 
+// Components are short: libc's strspn and strcspn take longer to begin than these to end.
+const char *past_slashes(const char *path) {
+  while (*path == '/') ++path;
+  return path;
+}
+const char *past_name(const char *path) {
+  while (*path != '/' && *path != '\0') ++path;
+  return path;
+}
+
 }  // namespace
 
 Lookup::Lookup(int dirfd, const char *path, Follow follow, unsigned resolve)
@@ -85,18 +95,16 @@ void Lookup::fail(int error) {
 void Lookup::run() {
   if (*next_ == '/' && (resolve_ & resolve_beneath) != 0 && limit_ != nullptr) return fail(EXDEV);
   while (!done_) {
-    const std::size_t before = std::strspn(next_, "/");
-    if (next_[before] == '\0') {
-      trailing_slash_ = trailing_slash_ || before > 0;
+    const char *name = past_slashes(next_);
+    if (*name == '\0') {
+      trailing_slash_ = trailing_slash_ || name != next_;
       break;
     }
-    next_ += before;
-    const std::size_t length = std::strcspn(next_, "/");
-    const std::string_view component{next_, length};
-    next_ += length;
-    const std::size_t slashes = std::strspn(next_, "/");
-    const bool last = next_[slashes] == '\0';
-    trailing_slash_ = last && slashes > 0;
+    const char *end = past_name(name);
+    const std::string_view component{name, static_cast<std::size_t>(end - name)};
+    next_ += end - next_;
+    const bool last = *past_slashes(end) == '\0';
+    trailing_slash_ = last && *end == '/';
     if (in_tree_ && !at_->is_directory()) return fail(ENOTDIR);
     const bool asked = (resolve_ & resolve_dots_unasked) == 0 || (component != "." && component != "..");
     if (in_tree_ && asked && !permits(*at_, X_OK, Who::effective)) return fail(EACCES);

@@ -75,6 +75,8 @@ bool Lookup::start_at_working_directory(const char *path) {
 // /proc/self/fd/N and its other spellings, of a descriptor of ours: what the link leads to has no path that the
 // kernel could follow.
 bool Lookup::start_at_descriptor(const char *path) {
+  if (!begins_with(path, "/proc/") && !begins_with(path, "/dev/")) [[likely]]
+    return false;
   char own[32];
   std::snprintf(own, sizeof own, "/proc/%d/fd/", ::getpid());
   for (const char *prefix : {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/", static_cast<const char *>(own)}) {

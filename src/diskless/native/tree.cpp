@@ -110,7 +110,7 @@ void end_change() {
 
 Inode *Inode::find(std::string_view name) const {
   const auto found = by_name.find(name);
-  return found == by_name.end() ? nullptr : entries.at(found->second).inode;
+  return found == by_name.end() ? nullptr : found->second->second.inode;
 }
 
 Inode *Inode::find_visible(std::string_view name) const {
@@ -169,7 +169,7 @@ Inode *file_of(int fd) {
 void link(Inode &directory, std::string_view name, Inode &inode) {
   ++names_version;
   const auto [entry, added] = directory.entries.emplace(++inodes().last_cookie, Entry{std::string(name), &inode});
-  directory.by_name.emplace(entry->second.name, entry->first);
+  directory.by_name.emplace(entry->second.name, entry);
   directory.subdirectories += inode.is_directory();
   stamp(directory);
   inode.names.emplace_back(&directory, name);
@@ -178,7 +178,7 @@ void link(Inode &directory, std::string_view name, Inode &inode) {
 void unlink(Inode &directory, std::string_view name) {
   ++names_version;
   const auto found = directory.by_name.find(name);
-  const auto entry = directory.entries.find(found->second);
+  const auto entry = found->second;
   Inode *inode = entry->second.inode;
   std::erase_if(inode->names, [&](const auto &place) { return place.first == &directory && place.second == name; });
   directory.by_name.erase(found);
@@ -206,8 +206,8 @@ void move(Inode &from, std::string_view name, Inode &to, std::string_view new_na
 
 void exchange(Inode &from, std::string_view name, Inode &to, std::string_view other_name) {
   ++names_version;
-  Inode *&one = from.entries.at(from.by_name.find(name)->second).inode;
-  Inode *&other = to.entries.at(to.by_name.find(other_name)->second).inode;
+  Inode *&one = from.by_name.find(name)->second->second.inode;
+  Inode *&other = to.by_name.find(other_name)->second->second.inode;
   mark_changed(*one);
   mark_changed(*other);
   rename_in(*one, from, name, to, other_name);

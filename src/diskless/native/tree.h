@@ -39,6 +39,7 @@ struct Entry {
   std::string name;
   Inode *inode;
 };
+using Entries = std::map<Cookie, Entry>;
 
 struct Inode {
   enum class Kind : unsigned char { directory, file, symlink, socket };
@@ -64,10 +65,10 @@ struct Inode {
 
   std::string target;  // symlink; of a socket its abstract address
 
-  std::map<Cookie, Entry> entries;                         // directory
-  std::unordered_map<std::string_view, Cookie> by_name{};  // directory: views into `entries`
-  std::map<std::string, std::string> attributes;           // directory: extended ones
-  std::size_t subdirectories = 0;                          // directory
+  Entries entries;                                                    // directory
+  std::unordered_map<std::string_view, Entries::iterator> by_name{};  // directory: views into `entries`
+  std::map<std::string, std::string> attributes;                      // directory: extended ones
+  std::size_t subdirectories = 0;                                     // directory
   std::uint64_t was_below = 0;  // directory: the number of the one it was in, once it is removed
   bool implied = false;         // directory: made for a root below it, and gone with the last one
   Overlay *overlay = nullptr;   // directory: not of the Tree, but what an Overlay lays over another directory

@@ -151,13 +151,15 @@ class FileTreeWalk {
   }
 
   bool read_names(std::vector<std::string> *names) const {
-    DIR *stream = intercept::opendir(path_.c_str());
-    if (stream == nullptr) return false;
-    while (const struct dirent64 *entry = intercept::readdir64(stream)) {
-      const std::string_view name = entry->d_name;
+    struct dirent64 **entries;
+    const int count = intercept::scandir64(path_.c_str(), &entries, nullptr, nullptr);
+    if (count < 0) return false;
+    for (int i = 0; i < count; ++i) {
+      const std::string_view name = entries[i]->d_name;
       if (name != "." && name != "..") names->emplace_back(name);
+      ::free(entries[i]);
     }
-    intercept::closedir(stream);
+    ::free(entries);
     return true;
   }
 

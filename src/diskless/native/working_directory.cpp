@@ -136,7 +136,7 @@ std::uint64_t working_directory() {
 }
 
 const char *behind_working_directory_link(const char *path) {
-  if (!may_stand_in_tree()) return nullptr;
+  if (!may_stand_in_tree() || std::strncmp(path, "/proc/", 6) != 0) return nullptr;
   char own[32];
   std::snprintf(own, sizeof own, "/proc/%d/cwd", ::getpid());
   for (const char *link : {"/proc/self/cwd", "/proc/thread-self/cwd", static_cast<const char *>(own)}) {
