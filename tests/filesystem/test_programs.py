@@ -12,31 +12,16 @@ import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import diskless
+from tests.filesystem.conftest import tmpfs
 
-pytestmark = [
-    pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a tmpfs at /dev/shm"),
-    pytest.mark.skipif(not hasattr(diskless, "scratch"), reason="there is no scratch yet"),
-]
-
-
-@contextlib.contextmanager
-def tmpfs() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
-        yield path
-
-
-@pytest.fixture(params=["tmpfs", "scratch"])
-def place(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """An empty directory: on a tmpfs, which shows that the test is right, then in a scratch."""
-    with tmpfs() if request.param == "tmpfs" else diskless.scratch(backing="tree") as path:
-        yield Path(path)
+pytestmark = pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a tmpfs at /dev/shm")
 
 
 def on_both(program: Callable[[Path], Any]) -> Any:
