@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +27,22 @@ def on_tmpfs(program: Path, mounted: Path, base: Path, words: list[str]) -> subp
     return subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, errors="replace")
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user can search; pytest keeps those of tmp_path for their owner."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o711)
+        yield Path(path)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("user", ["0", "65534"], ids=["as the same user", "as nobody on what root left"])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_random_sequence_of_calls_answers_as_on_a_tmpfs(seed: int, user: str, tmp_path: Path) -> None:
+def test_a_random_sequence_of_calls_answers_as_on_a_tmpfs(seed: int, user: str, public: Path) -> None:
     if user != "0" and os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    for directory in (tmp_path, *tmp_path.parents):
-        if not directory.stat().st_mode & 0o001:
-            directory.chmod(directory.stat().st_mode | 0o011)  # pytest makes them for their owner only
-    program = compile_program("changes.c", tmp_path)
-    mounted = tmp_path / "tmpfs"
+    program = compile_program("changes.c", public)
+    mounted = public / "tmpfs"
     mounted.mkdir()
     words = [str(seed), str(CALLS), user]
     oracle = on_tmpfs(program, mounted, mounted / "base", words)
