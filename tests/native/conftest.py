@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tree() -> Iterator[NativeTree]:
     with NativeTree() as made:
         yield made
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user can search; pytest keeps those of tmp_path for their owner."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o711)
+        yield Path(path)

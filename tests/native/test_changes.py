@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +23,6 @@ def on_tmpfs(program: Path, mounted: Path, base: Path, words: list[str]) -> subp
     """
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
     return subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, errors="replace")
-
-
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A directory that every user can search; pytest keeps those of tmp_path for their owner."""
-    with tempfile.TemporaryDirectory() as path:
-        os.chmod(path, 0o711)
-        yield Path(path)
 
 
 @pytest.mark.timeout(300)
