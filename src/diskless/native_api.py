@@ -25,6 +25,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "set_directory": (_INT, (_STR, _UINT, _LONGLONG)),
     "set_symlink": (_INT, (_STR, _STR)),
     "remove": (_INT, (_STR,)),
+    "contains": (_INT, (_STR,)),
     "set_space": (_INT, (_LONGLONG, _LONGLONG)),
     "activate": (_INT, ()),
     "deactivate": (_INT, ()),
@@ -132,6 +133,11 @@ def set_directory(path: str, mode: int, mtime_ns: int) -> None:
 def remove(path: str) -> None:
     """Remove a name: a file, or a directory that is empty."""
     _call("remove", os.fsencode(path), path=path)
+
+
+def contains(path: str) -> bool:
+    """Whether `path` leads into the Tree as it shows now, whatever is or is not there."""
+    return "\0" not in path and _call("contains", os.fsencode(path), path=path) > 0
 
 
 def set_space(total_bytes: int, free_bytes: int) -> None:

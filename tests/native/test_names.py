@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,22 @@ def test_roots_do_not_overlap(tree: NativeTree) -> None:
     refused(errno.EINVAL, tree.call, "root_add", b"relative")
     refused(errno.EINVAL, tree.call, "root_add", b"/a/../b")
     refused(errno.ENOENT, tree.call, "root_remove", b"/never/added")
+
+
+def test_the_tree_says_which_paths_lead_into_it(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "shadow")
+    with NativeTree(str(tmp_path / "shadow")) as tree:
+        tree.file("f", b"")
+
+        def contained(path: str) -> bool:
+            return bool(tree.call("contains", os.fsencode(path)))
+
+        for inside in ("", "f", "missing", "missing/below", "f/below", "../shadow/f", "../link", "../link/f"):
+            assert contained(tree.path(inside)), inside
+        for outside in ("..", "../shadowed", "../missing"):
+            assert not contained(tree.path(outside)), outside
+        assert not any(map(contained, ("", ".", "relative", "/", "/proc/self/fd")))
+    assert not contained(tree.path("f"))
 
 
 def test_space_is_what_was_set(tree: NativeTree) -> None:

@@ -24,6 +24,8 @@ DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long
 DISKLESS_API int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns);
 DISKLESS_API int diskless_set_symlink(const char *path, const char *target);
 DISKLESS_API int diskless_remove(const char *path);
+/* Whether the path leads into the Tree as libc's calls follow it now, whatever is or is not there: 1 or 0. */
+DISKLESS_API int diskless_contains(const char *path);
 DISKLESS_API int diskless_set_space(long long total_bytes, long long free_bytes);
 
 /* The Interposer: counted; nothing is patched before the first and after the last. */

@@ -8,6 +8,7 @@
 
 #include "diskless.h"
 #include "kernel.h"
+#include "lookup.h"
 #include "roots.h"
 #include "space.h"
 #include "tree.h"
@@ -175,6 +176,8 @@ int diskless_remove(const char *path) {
   if (place.is_root) link(*place.directory, place.name, *make_directory(directory_mode, now()));
   return 0;
 }
+
+int diskless_contains(const char *path) { return may_be_ours(path) && Lookup(AT_FDCWD, path, Follow::yes).in_tree(); }
 
 int diskless_set_space(long long total_bytes, long long free_bytes) {
   if (total_bytes < 0 || free_bytes < 0) return -EINVAL;

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from diskless import native_api as native
 from diskless.errors import BackingUnavailable, DescriptorLimit, MountPathError
+from diskless.ram import safetensors_writer
 from diskless.ram.budget import Limit, memory_limits
 from diskless.ram.file import RamFile
 from diskless.ram.names import Names
@@ -120,8 +121,7 @@ class Tree:
         return path
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
-        _log_messages()
-        native.deactivate()
+        self._deactivate()
         base = path if path in self._at else ROOT
         self._names.hide(base, absolute_names(path, files))
         if path in self._at:
@@ -147,8 +147,7 @@ class Tree:
         return path
 
     def remove_scratch(self, path: str) -> None:
-        _log_messages()
-        native.deactivate()
+        self._deactivate()
         self._scratches.discard(path)
         native.scratch_remove(path)
 
@@ -195,6 +194,12 @@ class Tree:
             raise BackingUnavailable(
                 f"this process's calls cannot be redirected: {error.strerror}. Use backing='directory:<path>'"
             ) from None
+        safetensors_writer.redirect()
+
+    def _deactivate(self) -> None:
+        _log_messages()
+        safetensors_writer.restore()
+        native.deactivate()
 
 
 def _log_messages() -> None:
