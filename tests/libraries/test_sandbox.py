@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,7 +53,7 @@ for path in ("/tmp", "/var/tmp", "/usr/tmp", "/dev/shm", "/run", os.path.expandu
     sys.exit(f"{path} is writable: this is no sandbox")
 import diskless
 with diskless.scratch(at="/tmp"):
-    import torch, transformers
+    import safetensors.torch, torch, transformers
     from transformers import AutoModel, AutoTokenizer
     with diskless.mount(sys.argv[1] + "/minilm") as path:
         tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
@@ -61,12 +61,25 @@ with diskless.scratch(at="/tmp"):
     with torch.inference_mode():
         output = compiled(**tokenizer(["RAM is fast"], return_tensors="pt")).last_hidden_state
     tokenizer.save_pretrained("/tmp/saved")
-    torch.save(model.state_dict(), "/tmp/saved/state.pt")
-    saved = torch.load("/tmp/saved/state.pt", mmap=True)
-    assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
     assert AutoTokenizer.from_pretrained("/tmp/saved")("x") == tokenizer("x")
+    state = model.state_dict()
+    def check(saved):
+        assert list(saved) == list(state) and all(torch.equal(saved[name], state[name]) for name in state)
+    torch.save(state, "/tmp/saved/state.pt")
+    check(torch.load("/tmp/saved/state.pt", mmap=True))
+    safetensors.torch.save_file(state, "/tmp/saved/state.safetensors")
+    saved = safetensors.torch.load_file("/tmp/saved/state.safetensors")
+    check({name: saved[name] for name in state})
+    model.save_pretrained("/tmp/whole")
+    check(AutoModel.from_pretrained("/tmp/whole").state_dict())
+    model.save_pretrained("/tmp/sharded", max_shard_size="30MB")
+    shards = [name for name in os.listdir("/tmp/sharded") if name.endswith(".safetensors")]
+    assert len(shards) > 2 and "model.safetensors.index.json" in os.listdir("/tmp/sharded"), shards
+    check(AutoModel.from_pretrained("/tmp/sharded").state_dict())
+    made = ["/tmp/saved", "/tmp/saved/state.pt", "/tmp/whole/model.safetensors"]
+    assert all(map(os.path.exists, made))
 print("sum", float(output.double().sum()))
-print("left", [name for name in ("/tmp/saved", "/tmp/saved/state.pt") if os.path.exists(name)])
+print("left", [name for name in made if os.path.exists(name)])
 """
 
 TRACED = "open,openat,openat2,creat,mmap,write,pwrite64,writev,pwritev,pwritev2,sendfile,copy_file_range,splice"
@@ -86,6 +99,13 @@ HARMLESS = re.compile(r"/memfd:|pipe:|socket:|TCP|UDP|UNIX|NETLINK|anon_inode:|/
 PROBE = re.compile(r'openat\(.*\bO_EXCL\b.* = \d+</tmp/\w{8}>|write\(\d+</tmp/\w{8}>, "blat", 4\)')
 
 HIDDEN = any(path.startswith(("/tmp/", "/run/", "/dev/shm/")) for path in (sys.prefix, __file__))
+MISSING = [program for program in ("bwrap", "strace") if shutil.which(program) is None]
+
+
+def needs_sandbox(test: Callable[..., None]) -> Callable[..., None]:
+    """Skip a test where there is no sandbox to be had, or no trace of it."""
+    hidden = pytest.mark.skipif(HIDDEN, reason="the Python that runs this lies in a directory that the sandbox hides")
+    return hidden(pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING} (Debian: bubblewrap strace)")(test))
 
 
 def _sandbox(*command: str, tmp: bool = True) -> list[str]:
@@ -104,40 +124,31 @@ def _sandbox(*command: str, tmp: bool = True) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)")
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
-@pytest.mark.skipif(HIDDEN, reason="the Python that runs this lies in a directory that the sandbox hides")
-def test_a_model_is_loaded_where_nothing_can_be_written(s3_env, models_url, models_on_disk, tmp_path):
-    trace = tmp_path / "trace"
-    # Not below /tmp, which the sandbox hides.
-    command = _sandbox(sys.executable, "-c", LOAD, models_url)
+def _load(script: str, models: str, trace: Path, *, tmp: bool = True) -> dict[str, str]:
+    """Run a script in the sandbox and return what it prints, by its first word. It may write to RAM files alone."""
     strace = ["strace", "-f", "--seccomp-bpf", "-y", "-qq", "-e", "signal=none", "-e", f"trace={TRACED}"]
-    ended = subprocess.run(
-        [*strace, "-o", str(trace), *command],
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    command = [*strace, "-o", str(trace), *_sandbox(sys.executable, "-c", script, models, tmp=tmp)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    lines = dict(line.split(" ", 1) for line in ended.stdout.splitlines() if line.startswith(("sum ", "left ")))
-    assert lines["left"] == "[]"
-    assert float(lines["sum"]) == _sum_from_disk(models_on_disk / "minilm")
-
     # Not what bubblewrap does to make the sandbox.
     calls = list(_calls(trace.read_text(errors="replace").partition(f'execve("{sys.executable}"')[2]))
     assert any("/memfd:" in str(_target(call)) for call in calls), "the trace shows no transfer at all"
     assert [call for call in calls if _is_of_a_file(call)] == []
+    return dict(line.split(" ", 1) for line in ended.stdout.splitlines() if line.startswith(("sum ", "left ")))
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)")
-@pytest.mark.skipif(HIDDEN, reason="the Python that runs this lies in a directory that the scratch hides")
-def test_with_a_scratch_over_tmp_no_directory_need_be_writable(s3_env, models_url, models_on_disk):
-    command = _sandbox(sys.executable, "-c", LOAD_IN_SCRATCH, models_url, tmp=False)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    lines = dict(line.split(" ", 1) for line in ended.stdout.splitlines() if line.startswith(("sum ", "left ")))
+@needs_sandbox
+def test_a_model_is_loaded_where_nothing_can_be_written(s3_env, models_url, models_on_disk, tmp_path):
+    lines = _load(LOAD, models_url, tmp_path / "trace")
+    assert lines["left"] == "[]"
+    assert float(lines["sum"]) == _sum_from_disk(models_on_disk / "minilm")
+
+
+@pytest.mark.timeout(300)
+@needs_sandbox
+def test_with_a_scratch_over_tmp_no_directory_need_be_writable(s3_env, models_url, models_on_disk, tmp_path):
+    lines = _load(LOAD_IN_SCRATCH, models_url, tmp_path / "trace", tmp=False)
     assert lines["left"] == "[]"
     assert float(lines["sum"]) == _sum_from_disk(models_on_disk / "minilm")
 
