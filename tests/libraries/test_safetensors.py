@@ -260,3 +260,16 @@ with diskless.scratch(backing="directory:{tmp_path}") as path:
     print(safetensors.numpy.load_file(path + "/file"))
 """
     assert run(script) == "{'a': array([1., 1., 1.])}\n"
+
+
+def test_an_object_that_only_says_that_it_is_a_module_is_left_alone(monkeypatch):
+    """Such as the libraries of cffi that pyOpenSSL or cryptography put into `sys.modules`."""
+
+    class Library:
+        __slots__ = ()
+        __class__ = type(sys)
+
+    monkeypatch.setitem(sys.modules, "a_library_of_cffi", Library())
+    with diskless.scratch() as path:
+        safetensors.serialize_file({}, f"{path}/file")
+        assert os.listdir(path) == ["file"]

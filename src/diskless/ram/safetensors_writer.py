@@ -85,7 +85,7 @@ def _replace() -> None:
 
 def _swap(old: object, new: object) -> None:
     for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType):
+        if issubclass(type(module), ModuleType):  # not what only says that it is one, as cffi's libraries do
             names = object.__getattribute__(module, "__dict__")  # a lazy module's own way would load it
             if names.get(_NAME) is old:
                 names[_NAME] = new
