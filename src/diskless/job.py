@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound
+from diskless import native_api as native
+from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound, TransferError
 from diskless.forks import LOCK, at_fork
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
@@ -65,6 +67,7 @@ class Job:
         # Guarded by LOCK: who needs this job, and what it holds for them.
         self.mounts = 0
         self.held = False
+        self.shown = False  # by a Mount that does not wait for all bytes
         self.files: dict[str, RamFile] = {}
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
@@ -73,7 +76,10 @@ class Job:
         # Written by the thread that loads, read by anybody.
         self._stats = Stats(backing=store.backing.name)
         self._error: BaseException | None = None
+        self._listed = threading.Event()  # `files` are known, or there is an error
         self._settled = threading.Event()
+        # Of the process that loads, where this is a forked child of it.
+        self._loading_pid: int | None = None
 
     @classmethod
     def join(
@@ -117,10 +123,32 @@ class Job:
 
         Raises TimeoutError when that takes longer than `timeout_s` seconds (the load goes on), or the load's own error.
         """
-        if not self._settled.wait(timeout_s):
-            raise TimeoutError(f"{self.url} is not loaded after {timeout_s} s; it goes on")
+        if self._loading_pid is not None:
+            self._wait_for_parent(timeout_s)
+        elif not self._settled.wait(timeout_s):
+            raise self._timeout(timeout_s)
         if self._error is not None:
             raise _again(self._error)
+
+    def wait_for_names(self) -> None:
+        """Return when it is known which files there will be, and their memory is set aside; raises as `wait` does."""
+        self._listed.wait()
+        if self._error is not None:
+            raise _again(self._error)
+
+    def _wait_for_parent(self, timeout_s: float | None) -> None:
+        """In a forked child: poll, since nothing here is told when the parent's Loader has fetched a file."""
+        until = time.monotonic() + timeout_s if timeout_s is not None else None
+        for path, file in self.files.items():
+            while not file.complete and (opened := native.gate_opened(file.gate)) is not True:
+                if opened is False or os.getppid() != self._loading_pid:
+                    raise TransferError(f"{self.url}: {path} is not complete, and the process that loaded it gave up")
+                if until is not None and time.monotonic() > until:
+                    raise self._timeout(timeout_s)
+                time.sleep(_CANCEL_POLL_S)
+
+    def _timeout(self, timeout_s: float | None) -> TimeoutError:
+        return TimeoutError(f"{self.url} is not loaded after {timeout_s} s; it goes on")
 
     def cancel(self) -> None:
         """Stop the load; who waits for it gets Cancelled."""
@@ -164,9 +192,11 @@ class Job:
             self._error = error
             with LOCK:
                 self._forget()
-                self._release()
+                if not self.shown:  # what a Mount shows is its to release
+                    self._release()
         finally:
             self._display.close()
+            self._listed.set()
             self._settled.set()
 
     def _load(self, started: float) -> None:
@@ -188,9 +218,14 @@ class Job:
             held: dict[str, RamFile] = {}
             while pending:
                 # A file that another job fills is waited for; should that fail, it is ours to fetch after all.
-                files = self._fill(transfer, pending, started)
+                files = self._fill(transfer, pending, started, listing.is_object)
                 held.update((entry.path, file) for entry, file in zip(pending, files, strict=True) if file.complete)
                 pending = [entry for entry, file in zip(pending, files, strict=True) if not file.complete]
+                if pending and self.shown:
+                    raise TransferError(
+                        f"{self.url}: {pending[0].key} was being fetched by another load, which failed or was "
+                        "cancelled; mount it again"
+                    )
             with LOCK:
                 self._transfer = None
                 self.files = {"": held[objects[0].path]} if listing.is_object else held
@@ -201,12 +236,15 @@ class Job:
         if self._cancelled:
             raise Cancelled(f"the load of {self.url} was cancelled")
 
-    def _fill(self, transfer: client.Job, objects: Sequence[Object], started: float) -> list[RamFile]:
+    def _fill(self, transfer: client.Job, objects: Sequence[Object], started: float, is_object: bool) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
         wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         with LOCK:
             files, mine = self.store.claim(wanted, self._budget_bytes)
             self._claimed.extend(files)
+            if not self._listed.is_set():
+                self.files = {"" if is_object else entry.path: file for entry, file in zip(objects, files, strict=True)}
+                self._listed.set()
         try:
             self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
         finally:
@@ -217,21 +255,27 @@ class Job:
             while not file.settled.wait(_CANCEL_POLL_S):
                 self._raise_if_cancelled()
         with LOCK:
-            failed = [file for file in files if not file.complete]
+            failed = [file for file in files if not file.complete and not self.shown]
             for file in failed:
                 self._claimed.remove(file)
             self.store.release(failed)
         return files
 
     def _fetch(self, transfer: client.Job, work: list[tuple[Object, RamFile]], started: float) -> None:
+        from diskless.loader import client
+
         total, before = self._stats.size_bytes, self._stats.size_bytes - sum(entry.size_bytes for entry, _ in work)
 
         def on_progress(done_bytes: int) -> None:
             self._stats = replace(self._stats, fetched_bytes=done_bytes, seconds=time.monotonic() - started)
             self._display.update(before + done_bytes, total)
 
+        def on_file(number: int) -> None:
+            with LOCK:
+                self.store.settle(work[number][1], complete=True)
+
         if work:
-            transfer.fetch([(entry, file.fd) for entry, file in work], on_progress)
+            transfer.fetch([client.Target(entry, file.fd, file.gate) for entry, file in work], on_progress, on_file)
         with LOCK:
             for _, file in work:
                 self.store.settle(file, complete=True)
@@ -300,7 +344,14 @@ def _again(error: BaseException) -> BaseException:
 def _forget_joinable_jobs() -> None:
     """In a forked child: what only the parent's threads would finish, and files that it may remove, are not ours."""
     for job in list(_joinable.values()):
-        if not job._settled.is_set():
+        if job.shown and not job._settled.is_set():
+            # The parent's Loader goes on, and what it fetches arrives here, too.
+            job._claimed, job._thread, job._transfer = list(job.files.values()), None, None
+            job._listed, job._settled = threading.Event(), threading.Event()
+            job._listed.set()
+            job._loading_pid = os.getppid()
+            del _joinable[job.request]
+        elif not job._settled.is_set():
             job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
             job._claimed, job._thread, job._transfer = [], None, None
             job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one

@@ -21,7 +21,12 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "root_remove": (_INT, (_STR,)),
     "scratch_add": (_INT, (_STR, _UINT, _LONGLONG)),
     "scratch_remove": (_INT, (_STR,)),
-    "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG)),
+    "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG, _INT)),
+    "gate_make": (_INT, ()),
+    "gate_free": (_INT, (_INT,)),
+    "gate_settle": (_INT, (_INT, _INT)),
+    "gate_state": (_INT, (_INT,)),
+    "gate_descriptors": (_INT, (ctypes.POINTER(_INT), ctypes.POINTER(_INT))),
     "set_directory": (_INT, (_STR, _UINT, _LONGLONG)),
     "set_symlink": (_INT, (_STR, _STR)),
     "remove": (_INT, (_STR,)),
@@ -100,6 +105,13 @@ def seal(fd: int) -> None:
     _call("seal", fd)
 
 
+def is_sealed(fd: int) -> bool:
+    """Whether a RAM file was made immutable."""
+    import fcntl
+
+    return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE)
+
+
 def root_add(path: str) -> None:
     """Let the Tree show at `path`."""
     _call("root_add", os.fsencode(path), path=path)
@@ -120,9 +132,36 @@ def scratch_remove(path: str) -> None:
     _call("scratch_remove", os.fsencode(path), path=path)
 
 
-def set_file(path: str, fd: int, mode: int, mtime_ns: int) -> None:
-    """Name a RAM file; parents are created."""
-    _call("set_file", os.fsencode(path), fd, mode, mtime_ns, path=path)
+def set_file(path: str, fd: int, mode: int, mtime_ns: int, gate: int = -1) -> None:
+    """Name a RAM file; parents are created. Who opens it waits at its gate, if it has one."""
+    _call("set_file", os.fsencode(path), fd, mode, mtime_ns, gate, path=path)
+
+
+def gate_make() -> int:
+    """Return the number of a new gate, which is closed."""
+    return _call("gate_make")
+
+
+def gate_free(gate: int) -> None:
+    """Give a gate back once no name leads to its file."""
+    _call("gate_free", gate)
+
+
+def gate_settle(gate: int, *, complete: bool) -> None:
+    """Open a gate, or let those who wait there fail; what was settled before stays as it is."""
+    _call("gate_settle", gate, complete)
+
+
+def gate_opened(gate: int) -> bool | None:
+    """Whether the file is complete; None while that is open."""
+    return {0: None, 1: True, 2: False}[_call("gate_state", gate)]
+
+
+def gate_descriptors() -> tuple[int, int]:
+    """Return what the Loader is handed: the page with the gates, and the event by which it learns of readers."""
+    memory, event = _INT(), _INT()
+    _call("gate_descriptors", ctypes.byref(memory), ctypes.byref(event))
+    return memory.value, event.value
 
 
 def set_directory(path: str, mode: int, mtime_ns: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from diskless.errors import MountPathError
+from diskless.errors import InvalidOption, MountPathError
 from diskless.forks import LOCK
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diskless.progress import Progress
     from diskless.ram import Backing
 
+_LOADS = ("eager", "background")
 # The Mounts that are open. Guarded by LOCK.
 _open: list[Mount] = []
 _ready = False
@@ -55,7 +56,10 @@ class Mount:
         return self._closed
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return when every byte is in RAM; at once, since `mount` returns complete."""
+        """Return when every byte is in RAM; at once, unless it loads in the background.
+
+        Raises TimeoutError after `timeout_s` seconds (the load goes on), or the load's own error.
+        """
         self._job.wait(timeout_s)
 
     def close(self) -> None:
@@ -92,6 +96,7 @@ def mount(
     at: str | os.PathLike[str] | None = None,
     allow_patterns: str | Sequence[str] | None = None,
     ignore_patterns: str | Sequence[str] | None = None,
+    load: str = "eager",
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
     backing: str = "auto",
@@ -106,6 +111,10 @@ def mount(
             disk has there is hidden while the Mount is open. Needs the Tree.
         allow_patterns, ignore_patterns: load only, or leave out, the objects whose path below the URL matches; the
             words of `huggingface_hub.snapshot_download`.
+        load: ``"eager"`` returns when every byte is in RAM. ``"background"`` returns when the names and sizes are
+            known: who opens a file that is not complete waits for it, in Python and in native code, and it is fetched
+            next. Where a file does not come the open fails with EIO, and `Mount.wait` raises the reason. On a
+            Directory, and where no Loader process can be started, it is ``"eager"``, and a warning says so.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
             ``endpoint_url``, …).
@@ -134,6 +143,7 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
+    _check_load(load)
     _get_ready()
     from diskless.ram import choose
 
@@ -143,9 +153,14 @@ def mount(
             chosen.check_at(place)
     job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
     try:
-        job.wait()
+        wait = job.wait_for_names if load == "background" and _may_show_early(job) else job.wait
+        wait()
         with LOCK:
+            wait()  # it may have failed in between, and holds nothing then
             path = chosen.show(_place(job.request), place, job.files)
+            job.shown = True
+            for file in job.files.values():
+                file.visible = True
             mounted = Mount(job, path)
             _open.append(mounted)
             return mounted
@@ -167,17 +182,20 @@ def prefetch(
     budget: int | str | None = None,
     progress: Progress = None,
     at: str | os.PathLike[str] | None = None,
+    load: str = "eager",
 ) -> Job:
     """Begin to load `url` into RAM and return at once; a later `mount` with the same arguments joins the load.
 
-    Takes what `mount` takes (`at` may differ and is of no effect here). The bytes are held until `Job.close`, or until
-    the last Mount that joined closes. An error of the load is raised by `Job.wait` and by the `mount` that joins.
+    Takes what `mount` takes (`at` and `load` may differ and are of no effect here). The bytes are held until
+    `Job.close`, or until the last Mount that joined closes. An error of the load is raised by `Job.wait` and by the
+    `mount` that joins.
 
     Example:
         >>> job = diskless.prefetch("s3://models/bert")  # doctest: +SKIP
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
+    _check_load(load)
     _get_ready()
     from diskless.ram import choose
 
@@ -229,6 +247,27 @@ def _job(
     if new:
         job.start()
     return job
+
+
+def _check_load(load: str) -> None:
+    if load not in _LOADS:
+        raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
+
+
+def _may_show_early(job: Job) -> bool:
+    """Whether names may be seen before the bytes are there; says so in the log where not."""
+    import logging
+
+    from diskless.loader import process
+
+    reason = None
+    if job.store.backing.name != "tree":
+        reason = f"{job.store.backing.name} shows complete files only"
+    elif not process.can_start():
+        reason = "no Loader process can be started here, and a thread could not let in who waits with the GIL held"
+    if reason is not None:
+        logging.getLogger("diskless").warning("%s is loaded eagerly, not in the background: %s", job.url, reason)
+    return reason is None
 
 
 def _get_ready() -> None:

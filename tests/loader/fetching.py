@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from diskless import sources
@@ -27,12 +27,16 @@ def listed(server: FaultServer, key: str = "") -> Iterator[tuple[client.Job, lis
                 os.close(fd)
 
 
+def targets(objects: Iterable[Object], files: Iterable[int]) -> list[client.Target]:
+    return [client.Target(entry, fd) for entry, fd in zip(objects, files, strict=True)]
+
+
 def fetch(
-    server: FaultServer, key: str = "", on_progress: Callable[[int], None] | None = None
+    server: FaultServer, key: str = "", on_progress: Callable[[int], None] = lambda done_bytes: None
 ) -> tuple[dict[str, bytes], client.JobStats]:
     """Return the bytes of every object by path, and what the job counted."""
     with listed(server, key) as (job, objects, files):
-        job.fetch(list(zip(objects, files, strict=True)), on_progress)
+        job.fetch(targets(objects, files), on_progress)
         contents = {entry.path: os.pread(fd, os.fstat(fd).st_size, 0) for entry, fd in zip(objects, files, strict=True)}
         return contents, job.stats
 

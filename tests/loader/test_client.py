@@ -18,7 +18,7 @@ from diskless.loader import client, process, serve
 from diskless.loader.plan import LEAST_BYTES
 from diskless.loader.protocol import MAX_MESSAGE_BYTES
 from tests.loader.fault_server import Fault, FaultServer, Get
-from tests.loader.fetching import fetch, listed, loader_pids
+from tests.loader.fetching import fetch, listed, loader_pids, targets
 
 MIB = 1 << 20
 BIG = os.urandom(40 * MIB)
@@ -146,7 +146,7 @@ def test_a_cancel_meets_a_job_whose_loader_is_just_being_replaced(monkeypatch) -
         killing = threading.Thread(target=lambda: server.hanging.wait() and _kill_loaders())
         killing.start()
         with pytest.raises(Cancelled):
-            job.fetch(list(zip(objects, files, strict=True)))
+            job.fetch(targets(objects, files))
         killing.join()
 
 
@@ -209,7 +209,7 @@ def _fetch_as(server: FaultServer, session: _Session) -> bytes:
         listing = job.list()
         fd = os.memfd_create("big")
         try:
-            job.fetch([(listing.objects[0], fd)])
+            job.fetch(targets([listing.objects[0]], [fd]))
             return os.pread(fd, len(BIG) + 1, 0)
         finally:
             os.close(fd)
@@ -274,7 +274,7 @@ def test_a_loader_holds_no_descriptor_of_this_process() -> None:
 
         def load() -> None:
             with contextlib.suppress(Cancelled):
-                job.fetch([(objects[0], files[0])])
+                job.fetch(targets(objects[:1], files[:1]))
 
         fetching = threading.Thread(target=load)
         fetching.start()

@@ -59,7 +59,7 @@ def test_only_the_ranges_that_are_missing_are_asked_for() -> None:
         os.pwrite(fd, DATA, 0)
         os.pwrite(fd, bytes(300), 100)
         os.pwrite(fd, bytes(50), MIB - 50)
-        channel.send({"op": "files", "files": [[_entry(server, "a"), [[100, 400], [MIB - 50, MIB]]]]}, [fd])
+        channel.send({"op": "files", "files": [[_entry(server, "a"), [[100, 400], [MIB - 50, MIB]], -1]]}, [fd])
         channel.send({"op": "fetch"})
         messages = []
         while not messages or messages[-1]["op"] == "progress":
@@ -78,7 +78,7 @@ def test_only_the_ranges_that_are_missing_are_asked_for() -> None:
 def test_descriptors_are_closed_before_completion_is_told() -> None:
     with FaultServer({"a": DATA}) as server, served(server) as channel:
         fd = os.memfd_create("a")
-        channel.send({"op": "files", "files": [[_entry(server, "a"), [[0, MIB]]]]}, [fd])
+        channel.send({"op": "files", "files": [[_entry(server, "a"), [[0, MIB]], -1]]}, [fd])
         channel.send({"op": "fetch"})
         while channel.receive()[0]["op"] != "complete":
             pass
@@ -101,7 +101,7 @@ def test_bytes_are_freed_at_once_though_an_answer_hangs(how: str) -> None:
     with FaultServer({"hangs": DATA, "fails": DATA}, plan=plan) as server, served(server) as channel:
         fds = [os.memfd_create(key) for key in server.objects]
         inodes = [os.fstat(fd).st_ino for fd in fds]
-        channel.send({"op": "files", "files": [[_entry(server, key), [[0, MIB]]] for key in server.objects]}, fds)
+        channel.send({"op": "files", "files": [[_entry(server, key), [[0, MIB]], -1] for key in server.objects]}, fds)
         for fd in fds:
             os.close(fd)
         channel.send({"op": "fetch"})
@@ -150,7 +150,7 @@ def test_an_unexpected_message_is_answered_with_an_error_and_the_connection_goes
 def test_files_without_their_descriptors_are_refused_and_closed() -> None:
     with FaultServer({"a": DATA}) as server, served(server) as channel:
         fd = os.memfd_create("a")
-        channel.send({"op": "files", "files": [[_entry(server, "a"), []]] * 3}, [fd, fd])
+        channel.send({"op": "files", "files": [[_entry(server, "a"), [], -1]] * 3}, [fd, fd])
         assert channel.receive()[0]["op"] == "error"
         assert _open_for(os.fstat(fd).st_ino) == 1
         os.close(fd)
@@ -161,7 +161,7 @@ def test_no_thread_and_no_descriptor_is_left_when_the_connection_ends() -> None:
         before = len(os.listdir("/proc/self/fd"))
         with served(server) as channel:
             fd = os.memfd_create("a")
-            channel.send({"op": "files", "files": [[_entry(server, "a"), [[0, MIB]]]]}, [fd])
+            channel.send({"op": "files", "files": [[_entry(server, "a"), [[0, MIB]], -1]]}, [fd])
             os.close(fd)
         # Files that were never asked for are closed too; the server, which shares this process, has ended as well.
         assert len(os.listdir("/proc/self/fd")) <= before

@@ -12,7 +12,7 @@ from diskless.errors import Cancelled, CredentialsError, ObjectChanged, SourceUn
 from diskless.loader import transfer
 from diskless.sources import s3
 from tests.loader.fault_server import Fault, FaultServer, Get
-from tests.loader.fetching import fetch, listed
+from tests.loader.fetching import fetch, listed, targets
 
 MIB = 1 << 20
 BIG = os.urandom(20 * MIB)
@@ -171,7 +171,7 @@ def test_a_body_that_is_too_long_is_refused(in_threads, extra: int) -> None:
     with FaultServer({"big": BIG}, plan=first(1, Fault(extra=b"x" * extra))) as server, listed(server) as job_and_files:
         job, objects, files = job_and_files
         with pytest.raises(TransferError, match=r"big: the server sent more than bytes \d+ to \d+"):
-            job.fetch(list(zip(objects, files, strict=True)))
+            job.fetch(targets(objects, files))
         # What came is what was asked for: nothing lies where another part belongs.
         written = os.pread(files[0], len(BIG), 0)
         assert all(mine in (theirs, 0) for mine, theirs in zip(written[:: 4096 + 1], BIG[:: 4096 + 1], strict=False))
@@ -278,7 +278,7 @@ def test_cancelling_ends_a_transfer_that_hangs(either_way) -> None:
         cancelling = threading.Thread(target=cancel)
         cancelling.start()
         with pytest.raises(Cancelled, match="s3://faulty"):
-            job.fetch(list(zip(objects, files, strict=True)))
+            job.fetch(targets(objects, files))
         cancelling.join()
 
 

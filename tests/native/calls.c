@@ -945,7 +945,7 @@ static void build_in_tree(const char *library) {
   FROM_LIBRARY(int, memfd, (const char *));
   FROM_LIBRARY(int, seal, (int));
   FROM_LIBRARY(int, root_add, (const char *));
-  FROM_LIBRARY(int, set_file, (const char *, int, unsigned, long long));
+  FROM_LIBRARY(int, set_file, (const char *, int, unsigned, long long, int));
   FROM_LIBRARY(int, set_directory, (const char *, unsigned, long long));
   FROM_LIBRARY(int, set_symlink, (const char *, const char *));
   FROM_LIBRARY(int, set_space, (long long, long long));
@@ -960,12 +960,12 @@ static void build_in_tree(const char *library) {
     const struct made *made = &made_files[i];
     sprintf(path, "%s/%s", base, made->path);
     if (made->kind == symlink_to) DO(set_symlink(path, spell(made->text)));
-    if (made->kind == hard_link) DO(set_file(path, linked, 0444, made_ns));
+    if (made->kind == hard_link) DO(set_file(path, linked, 0444, made_ns, -1));
     if (made->kind == file) {
       const int fd = memfd("diskless");
       fail_unless(fd >= 0 && write(fd, made->text, strlen(made->text)) >= 0, path);
       DO(seal(fd));
-      DO(set_file(path, fd, made->mode, made_ns));
+      DO(set_file(path, fd, made->mode, made_ns, -1));
       if (strcmp(made->path, "f") == 0) linked = fd;
     }
   }

@@ -40,9 +40,9 @@ int main(int count, char **words) {
   int (*activate)(void) = dlsym(library, "diskless_activate"), (*deactivate)(void) = dlsym(library, "diskless_deactivate");
   int (*root_add)(const char *) = dlsym(library, "diskless_root_add");
   int (*memfd)(const char *) = dlsym(library, "diskless_memfd");
-  int (*set_file)(const char *, int, unsigned, long long) = dlsym(library, "diskless_set_file");
+  int (*set_file)(const char *, int, unsigned, long long, int) = dlsym(library, "diskless_set_file");
   long (*patched)(void) = dlsym(library, "diskless_patched_slots");
-  if (root_add("/diskless") < 0 || set_file("/diskless/a", memfd("a"), 0444, 0) < 0) return 3;
+  if (root_add("/diskless") < 0 || set_file("/diskless/a", memfd("a"), 0444, 0, -1) < 0) return 3;
   int lost = 0, left = 0;
   long patching_ns = 100000; /* undoing takes as long as doing, but for its pauses */
   for (int round = 0; round < rounds; round++) {

@@ -62,7 +62,7 @@ def test_a_child_forked_in_the_midst_of_it_reads_and_changes_names(tree: NativeT
         while not stop.is_set():
             fd = tree.call("memfd", b"diskless")
             path = os.fsencode(tree.path("comes"))
-            tree.call("set_file", path, fd, 0o444, 0)
+            tree.call("set_file", path, fd, 0o444, 0, -1)
             tree.call("remove", path)
             tree.call("release", fd)
 

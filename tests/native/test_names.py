@@ -51,7 +51,7 @@ def test_two_names_of_one_memfd_are_hard_links(tree: NativeTree) -> None:
 def test_naming_another_file_replaces_the_first(tree: NativeTree) -> None:
     tree.file("a", b"old")
     with open(tree.path("a"), "rb") as old:
-        tree.call("set_file", os.fsencode(tree.path("a")), tree.memfd(b"new"), 0o444, 0)
+        tree.call("set_file", os.fsencode(tree.path("a")), tree.memfd(b"new"), 0o444, 0, -1)
         with open(tree.path("a"), "rb") as new:
             assert (old.read(), new.read()) == (b"old", b"new")
         assert os.fstat(old.fileno()).st_nlink == 0
@@ -70,13 +70,13 @@ def test_names_that_cannot_be_are_refused(tree: NativeTree, name: str, error: in
     tree.file("f", b"")
     tree.file("d/inside", b"")
     fd = tree.memfd(b"")
-    refused(error, tree.call, "set_file", os.fsencode(tree.path(name)), fd, 0o444, 0)
+    refused(error, tree.call, "set_file", os.fsencode(tree.path(name)), fd, 0o444, 0, -1)
 
 
 def test_a_path_outside_every_root_is_refused(tree: NativeTree) -> None:
-    refused(errno.ENOENT, tree.call, "set_file", b"/nowhere/at/all", tree.memfd(b""), 0o444, 0)
-    refused(errno.EINVAL, tree.call, "set_file", b"relative", tree.memfd(b""), 0o444, 0)
-    refused(errno.EBADF, tree.call, "set_file", os.fsencode(tree.path("x")), 123456, 0o444, 0)
+    refused(errno.ENOENT, tree.call, "set_file", b"/nowhere/at/all", tree.memfd(b""), 0o444, 0, -1)
+    refused(errno.EINVAL, tree.call, "set_file", b"relative", tree.memfd(b""), 0o444, 0, -1)
+    refused(errno.EBADF, tree.call, "set_file", os.fsencode(tree.path("x")), 123456, 0o444, 0, -1)
 
 
 def test_only_an_empty_directory_is_removed(tree: NativeTree) -> None:

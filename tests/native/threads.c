@@ -20,7 +20,7 @@
 enum { readers = 8, rounds = 400, files = 16 };
 
 static int (*memfd)(const char *), (*seal)(int), (*release)(int), (*root_add)(const char *);
-static int (*set_file)(const char *, int, unsigned, long long), (*remove_name)(const char *);
+static int (*set_file)(const char *, int, unsigned, long long, int), (*remove_name)(const char *);
 static int (*activate)(void), (*deactivate)(void);
 static atomic_int done, handled;
 
@@ -81,7 +81,7 @@ static void *read_for_ever(void *unused) {
 
 static void name(const char *path, char letter, int *fd) {
   *fd = memfd("diskless");
-  if (*fd < 0 || write(*fd, &letter, 1) != 1 || seal(*fd) < 0 || set_file(path, *fd, 0444, 1) < 0) fail(path);
+  if (*fd < 0 || write(*fd, &letter, 1) != 1 || seal(*fd) < 0 || set_file(path, *fd, 0444, 1, -1) < 0) fail(path);
 }
 
 static void change_names(int count) {

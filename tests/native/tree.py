@@ -32,7 +32,9 @@ def error_of(call: Callable[..., object], *arguments: object) -> int | None:
 def load() -> ctypes.CDLL:
     """Return the library with the argument types that ctypes would not guess."""
     library = ctypes.CDLL(str(LIBRARY))
-    library.diskless_set_file.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_longlong]
+    library.diskless_set_file.argtypes = [
+        *(ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_longlong, ctypes.c_int)
+    ]
     library.diskless_set_directory.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_longlong]
     library.diskless_set_space.argtypes = [ctypes.c_longlong, ctypes.c_longlong]
     return library
@@ -100,13 +102,13 @@ class NativeTree:
         self.call("seal", fd)
         return fd
 
-    def file(self, name: str, data: bytes = b"", mode: int = 0o444, fd: int | None = None) -> int:
+    def file(self, name: str, data: bytes = b"", mode: int = 0o444, fd: int | None = None, gate: int = -1) -> int:
         """Name a file with these bytes, or one that is there already; returns its own descriptor."""
         fd = self.memfd(data) if fd is None else fd
         for above in [str(each) for each in Path(name).parents if str(each) != "."][::-1]:
             if above not in self._names:
                 self._names.append(above)
-        self.call("set_file", os.fsencode(self.path(name)), fd, mode, MTIME_NS)
+        self.call("set_file", os.fsencode(self.path(name)), fd, mode, MTIME_NS, gate)
         self._names.append(name)
         return fd
 

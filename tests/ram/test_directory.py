@@ -28,7 +28,8 @@ def test_a_file_appears_complete_and_read_only(base):
     directory = Directory(str(base))
     file = _filled(directory, b"weights")
     assert not list(base.rglob("x"))
-    directory.seal(file)
+    file.complete = True
+    directory.settle(file)
     place = Path(directory.show("s3/b/m", None, {"x": file}))
     status = (place / "x").stat()
     assert (place / "x").read_bytes() == b"weights"
@@ -51,7 +52,8 @@ def test_other_bytes_of_the_same_name_get_a_place_beside(base):
     directory = Directory(str(base))
     files = [_filled(directory, data) for data in (b"one", b"two")]
     for file in files:
-        directory.seal(file)
+        file.complete = True
+        directory.settle(file)
     places = [Path(directory.show("s3/b/m", None, {"x": file})) for file in files]
     assert [(place / "x").read_bytes() for place in places] == [b"one", b"two"]
     assert places[0] != places[1]
@@ -63,7 +65,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(base):
         "from diskless.ram.directory import Directory\n"
         "directory = Directory(sys.argv[1])\n"
         "file = directory.allocate(3, 0)\n"
-        "os.pwrite(file.fd, b'abc', 0); directory.seal(file)\n"
+        "os.pwrite(file.fd, b'abc', 0); file.complete = True; directory.settle(file)\n"
         "print(directory.show('s3/b/m', None, {'x': file}), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -80,7 +82,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(base):
 def test_a_forked_child_leaves_the_files_of_its_parent_alone(base):
     directory = Directory(str(base))
     file = _filled(directory, b"weights")
-    directory.seal(file)
+    file.complete = True
+    directory.settle(file)
     place = directory.show("s3/b/m", None, {"x": file})
     pid = os.fork()
     if pid == 0:

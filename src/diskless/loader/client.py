@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from diskless import errors
+from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
 from diskless.loader import process
 from diskless.loader.plan import Part
@@ -30,6 +31,14 @@ class JobStats:
     parts: int = 0
     loaders_lost: int = 0
     refetched_bytes: int = 0
+
+
+class Target(NamedTuple):
+    """An object and the descriptor that it is written to; who waits for it does so at the gate, if there is one."""
+
+    entry: Object
+    fd: int
+    gate: int = -1
 
 
 @dataclass
@@ -111,29 +120,49 @@ class Job:
 
         return self._with_replacements(ask)
 
-    def fetch(self, files: Sequence[tuple[Object, int]], on_progress: Callable[[int], None] | None = None) -> None:
+    def fetch(
+        self,
+        files: Sequence[Target],
+        on_progress: Callable[[int], None] = lambda done_bytes: None,
+        on_file: Callable[[int], None] = lambda number: None,
+    ) -> None:
         """Write every object into its descriptor; returns when all bytes are in place.
 
-        `on_progress` is called about ten times a second with the bytes in place. Raises TransferError, ObjectChanged,
-        LoaderDied, Cancelled, or what the store says.
+        `on_progress` is called about ten times a second with the bytes in place, `on_file` with the number of each file
+        that is complete. Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
-        progress = _Progress([entry.size_bytes for entry, _ in files])
-        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress or (lambda _: None)))
+        progress = _Progress([file.entry.size_bytes for file in files])
+        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress, on_file))
 
     def _fetch(
         self,
         channel: Channel,
-        files: Sequence[tuple[Object, int]],
+        files: Sequence[Target],
         progress: _Progress,
         on_progress: Callable[[int], None],
+        on_file: Callable[[int], None],
     ) -> None:
+        if self.stats.loaders_lost:
+            # What the last one has sealed is complete, though it did not live to say so.
+            for number, file in enumerate(files):
+                if file.gate >= 0 and native.is_sealed(file.fd):
+                    progress.parts[number] = [Part(number, 0, file.entry.size_bytes)]
         progress.bytes_before = progress.done_bytes()
         numbers = [number for number in range(len(files)) if progress.missing(number)]
+        for number in set(range(len(files))).difference(numbers):
+            on_file(number)
         process.make_room(len(numbers))
-        entries = [(files[number][0].to_message(), progress.missing(number)) for number in numbers]
+        # A thread of this process could not let anybody in who holds the GIL.
+        gated = not process.in_process() and any(file.gate >= 0 for file in files)
+        if gated:
+            channel.send({"op": "gates"}, native.gate_descriptors())
+        entries = [
+            (files[number].entry.to_message(), progress.missing(number), files[number].gate if gated else -1)
+            for number in numbers
+        ]
         sent = 0
         for piece in pieces(entries, MAX_DESCRIPTORS):
-            descriptors = [files[number][1] for number in numbers[sent : sent + len(piece)]]
+            descriptors = [files[number].fd for number in numbers[sent : sent + len(piece)]]
             channel.send({"op": "files", "files": piece}, descriptors)
             sent += len(piece)
         if not numbers:
@@ -152,6 +181,9 @@ class Job:
                     file = numbers[number]
                     progress.parts[file].append(Part(file, start, end))
                     self.stats.parts += 1
+                for file in {numbers[number] for number, _, _ in content["parts"]}:
+                    if not progress.missing(file):
+                        on_file(file)
                 received = content["bytes"]
                 self.stats.retries = retries_before + content["retries"]
                 on_progress(progress.bytes_before + received)

@@ -32,6 +32,12 @@ def connect() -> Channel:
         return _to_process() or _to_thread()
 
 
+def can_start() -> bool:
+    """Whether there is a Loader process, or one can be started."""
+    with start.lock:
+        return (_control or _launch()) is not None
+
+
 def in_process() -> bool:
     """Whether jobs are served by threads of this process."""
     return _threads_only

@@ -14,6 +14,7 @@ from diskless.loader.protocol import Channel, Message, pieces
 from diskless.loader.transfer import Transfer, known
 
 if TYPE_CHECKING:
+    from diskless.loader.gates import Gates
     from diskless.sources import Credentials, Object, Source
 
 _LIST_PIECE = 200
@@ -34,6 +35,8 @@ class Service:
         self._files_lock = threading.Lock()
         self._files: list[tuple[Object, int]] = []
         self._missing: list[Part] = []
+        self._gates: Gates | None = None
+        self._gate_of: dict[int, int] = {}  # by the number of the file; of those that are not settled
         self._incomplete = False  # not all files arrived: nothing is fetched
         self._credentials: Credentials | None = None
         self._credentials_there = threading.Event()
@@ -43,6 +46,7 @@ class Service:
         answers: dict[str, Callable[[Message, list[int]], None]] = {
             "open": self._open,
             "list": self._list,
+            "gates": self._take_gates,
             "files": self._take_files,
             "fetch": self._fetch,
             "credentials": self._take_credentials,
@@ -63,6 +67,8 @@ class Service:
                 except BaseException as error:
                     self._send_error(error)
         finally:
+            if self._gates is not None:
+                self._gates.unwatch(self._hurry)
             transfer = self._transfer
             if transfer is not None:
                 transfer.cancel()
@@ -107,6 +113,13 @@ class Service:
         except BaseException as error:
             self._send_error(error)
 
+    def _take_gates(self, message: Message, descriptors: list[int]) -> None:
+        from diskless.loader.gates import attach
+
+        memory, event = descriptors
+        self._gates = attach(memory, event)
+        self._gates.watch(self._hurry)
+
     def _take_files(self, message: Message, descriptors: list[int]) -> None:
         from diskless.sources import Object
 
@@ -115,21 +128,43 @@ class Service:
             for fd in descriptors:
                 os.close(fd)
             raise ValueError(f"{len(entries)} files came with {len(descriptors)} descriptors")
-        for (entry, missing), fd in zip(entries, descriptors, strict=True):
+        for (entry, missing, gate), fd in zip(entries, descriptors, strict=True):
             number = len(self._files)
             self._files.append((Object.from_message(entry), fd))
             self._missing.extend(Part(number, start, end) for start, end in missing)
+            if gate >= 0:
+                self._gate_of[number] = gate
 
     def _fetch(self, message: Message, descriptors: list[int]) -> None:
         assert self._source is not None
         if self._incomplete:
             return
-        transfer = Transfer(self._source, self._files, self._missing, self._report, self._end)
+        transfer = Transfer(self._source, self._files, self._missing, self._report, self._end, self._complete_file)
         transfer.start()
         self._transfer = transfer
         self._missing = []
+        self._hurry()  # for those who came before
+
+    def _hurry(self) -> None:
+        """Fetch first what readers wait for."""
+        if self._gates is not None and self._transfer is not None:
+            wanted = {number for number, gate in list(self._gate_of.items()) if self._gates.is_wanted(gate)}
+            if wanted:
+                self._transfer.hurry(wanted)
+
+    def _complete_file(self, number: int) -> None:
+        """Seal a file that readers may be waiting for, and let them in. Others are sealed by the user's process."""
+        gate = self._gate_of.pop(number, -1)
+        if self._gates is None or gate < 0:
+            return
+        entry, fd = self._files[number]
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        seal(fd)
+        self._gates.settle(gate, complete=True)
 
     def _report(self, done_bytes: int, parts: Sequence[Part], retries: int) -> bool:
+        if self._gates is not None:
+            self._gates.beat()
         return self._send_some(
             [
                 {"op": "progress", "bytes": done_bytes, "retries": retries, "parts": piece}
@@ -143,6 +178,9 @@ class Service:
             self._close_files()
             self._send({"op": "complete"})
         else:
+            if self._gates is not None:
+                for gate in list(self._gate_of.values()):
+                    self._gates.settle(gate, complete=False)
             self._let_go()
             self._send_error(error)
 
@@ -180,3 +218,10 @@ class Service:
     def _send_error(self, error: BaseException) -> None:
         ours: DisklessError = known(error)
         self._send({"op": "error", "kind": type(ours).__name__, "message": str(ours)[:_ERROR_CHARACTERS]})
+
+
+def seal(fd: int) -> None:
+    """Make a RAM file immutable for ever, as native/guard.cpp does (F_ADD_SEALS, fcntl(2))."""
+    import fcntl
+
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)

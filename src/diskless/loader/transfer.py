@@ -6,8 +6,8 @@ import os
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
@@ -26,6 +26,8 @@ REPORT_INTERVAL_S = 0.1
 # How Python and obstore's runtime say it; once that could not start, it says the last to whoever comes next.
 _NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonError")
 
+# Called with the number of a file when all its bytes are there, before they are reported.
+OnFile = Callable[[int], None]
 # Called with the bytes written so far, the parts completed since the last call, and how many retries there were;
 # returns False when it could not deliver them now: they come again with the next call.
 Report = Callable[[int, Sequence[Part], int], bool]
@@ -45,15 +47,19 @@ class Transfer:
         missing: Sequence[Part],
         report: Report,
         on_end: Callable[[BaseException | None], None],
+        on_file: OnFile = lambda file: None,
     ) -> None:
         self._source = source
         self._files = files
         self._report = report
+        self._on_file = on_file
         self._on_end = on_end
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
         self._parts = deque(plan(missing, CONNECTIONS))
+        # Parts of each file that are still to come.
+        self._left = Counter(part.file for part in self._parts)
         self._done_bytes = 0
         self._completed: list[Part] = []
         self._retries = 0
@@ -75,6 +81,12 @@ class Transfer:
                         raise
                     break
                 self._workers += 1
+
+    def hurry(self, files: Collection[int]) -> None:
+        """Fetch what is missing of these files next: somebody waits for them."""
+        with self._lock:
+            first = [part for part in self._parts if part.file in files]
+            self._parts = deque(first + [part for part in self._parts if part.file not in files])
 
     def cancel(self) -> None:
         """Stop at the next chunk."""
@@ -139,6 +151,11 @@ class Transfer:
                 if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        with self._lock:
+            self._left[part.file] -= 1
+            whole = self._left[part.file] == 0
+        if whole:
+            self._on_file(part.file)
         with self._lock:
             self._completed.append(part)
         # A large part is told at once: should the Loader die, it is not fetched again.

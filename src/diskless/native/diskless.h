@@ -20,13 +20,23 @@ DISKLESS_API int diskless_root_remove(const char *path);
 /* A scratch is a root that may be written. Its bytes are freed with it, but for files that are open or mapped. */
 DISKLESS_API int diskless_scratch_add(const char *path, unsigned mode, long long budget_bytes);
 DISKLESS_API int diskless_scratch_remove(const char *path);
-DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns);
+/* `gate` is the number of one, where the bytes are still to come, or -1. */
+DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns, int gate);
 DISKLESS_API int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns);
 DISKLESS_API int diskless_set_symlink(const char *path, const char *target);
 DISKLESS_API int diskless_remove(const char *path);
 /* Whether the path leads into the Tree as libc's calls follow it now, whatever is or is not there: 1 or 0. */
 DISKLESS_API int diskless_contains(const char *path);
 DISKLESS_API int diskless_set_space(long long total_bytes, long long free_bytes);
+
+/* Gates: who opens a file whose gate is closed waits there. A gate is settled once: complete, or not to be had. The two
+ * descriptors are for the Loader, which settles gates through them. */
+DISKLESS_API int diskless_gate_make(void);
+DISKLESS_API int diskless_gate_free(int gate);
+DISKLESS_API int diskless_gate_settle(int gate, int complete);
+/* 0: not settled, 1: complete, 2: not to be had. */
+DISKLESS_API int diskless_gate_state(int gate);
+DISKLESS_API int diskless_gate_descriptors(int *memory, int *event);
 
 /* The Interposer: counted; nothing is patched before the first and after the last. */
 DISKLESS_API int diskless_activate(void);

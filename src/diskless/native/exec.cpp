@@ -108,6 +108,7 @@ int open_program(const Lookup &found) {
   if (const int error = found.error_of_existing()) return -error;
   const Inode &inode = *found.inode();
   if (!inode.is_file() || !permits(inode, X_OK, Who::effective)) return -EACCES;
+  if (inode.gate != nullptr && !is_open(*inode.gate)) return -ETXTBSY;  // still being written, as to the kernel
   const int fd = open_inode(inode, O_PATH | O_CLOEXEC);
   if (fd < 0) return fd;
   const char *why = nullptr;

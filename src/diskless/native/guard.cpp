@@ -100,15 +100,15 @@ bool raise_descriptor_limit() {
 
 namespace intercept {
 
-#define DEFINE_CLOSE(name)                   \
-  int name(int fd) {                         \
-    if (!is_ours(fd)) {                      \
+#define DEFINE_CLOSE(name)                                \
+  int name(int fd) {                                      \
+    if (!is_ours(fd)) {                                   \
       /* before: afterwards it may be another thread's */ \
-      forget_standing(fd);                   \
-      return NEXT(name)(fd);                 \
-    }                                        \
-    errno = EBADF;                           \
-    return -1;                               \
+      forget_standing(fd);                                \
+      return NEXT(name)(fd);                              \
+    }                                                     \
+    errno = EBADF;                                        \
+    return -1;                                            \
   }
 DEFINE_CLOSE(close)
 DEFINE_CLOSE(__close)
@@ -145,11 +145,11 @@ void closefrom(int lowest) noexcept {
 
 // A program that wants exactly a number of ours gets EBUSY, which dup2(2) documents for a number in transition: Python
 // and the Tree know RAM files by their numbers, so they cannot be moved.
-#define DEFINE_DUP2(name)                          \
-  int name(int from, int to) noexcept {            \
+#define DEFINE_DUP2(name)                                        \
+  int name(int from, int to) noexcept {                          \
     if (!is_ours(to)) return copied(from, NEXT(name)(from, to)); \
-    errno = EBUSY;                                 \
-    return -1;                                     \
+    errno = EBUSY;                                               \
+    return -1;                                                   \
   }
 DEFINE_DUP2(dup2)
 DEFINE_DUP2(__dup2)
@@ -188,7 +188,10 @@ int diskless_release(int fd) {
 
 int diskless_seal(int fd) {
   kernel::KeepErrno keep;
-  return kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) == 0 ? 0 : -errno;
+  if (kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) == 0) return 0;
+  const int error = errno;
+  // The Loader may have done it.
+  return kernel::fcntl(fd, kernel::get_seals, 0) == kernel::all_seals ? 0 : -error;
 }
 
 }  // extern "C"

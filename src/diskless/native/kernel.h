@@ -14,6 +14,7 @@
 namespace diskless::kernel {
 
 // Older than the headers of the oldest glibc that we support.
+inline constexpr int get_seals = 1034;                               // F_GET_SEALS
 inline constexpr int add_seals = 1033;                               // F_ADD_SEALS
 inline constexpr int all_seals = 0x0001 | 0x0002 | 0x0004 | 0x0008;  // SEAL, SHRINK, GROW, WRITE
 

@@ -58,6 +58,13 @@ bool Lookup::lock_for_change(Lookup *other) {
   return version == names_version;
 }
 
+int Lookup::wait_for_bytes() {
+  const Gate &gate = *inode_->gate;
+  released_ = true;
+  tree_lock.unlock_shared();
+  return wait_at(gate);
+}
+
 int Lookup::error_of_existing() const {
   if (error_ != 0) return error_;
   if (inode_ == nullptr) return ENOENT;

@@ -58,6 +58,10 @@ class Lookup {
   // be used any more and the look-up must be done again. For two look-ups the two together.
   [[nodiscard]] bool lock_for_change(Lookup *other = nullptr);
 
+  // Waits, without the lock, for the bytes of the file that was found. Returns 0, when nothing that was found may be used
+  // any more, or -errno.
+  int wait_for_bytes();
+
   // The absolute path of what was found, without symlinks, by the name it was found under.
   std::string canonical() const;
 

@@ -115,7 +115,7 @@ int diskless_scratch_add(const char *path, unsigned mode, long long budget_bytes
 
 int diskless_scratch_remove(const char *path) { return root_remove(path); }
 
-int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns) {
+int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns, int gate) {
   kernel::KeepErrno keep;
   const Change change;
   const Place place = place_of(path, true);
@@ -125,6 +125,7 @@ int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_n
   Inode *file = file_of(fd);
   if (file == nullptr) return -errno;
   file->mode = mode & 07777;
+  file->gate = gate_of(gate);
   set_attributes(fd, mode, from_ns(mtime_ns));
   if (there == file) return 0;
   if (there != nullptr) unlink(*place.directory, place.name);

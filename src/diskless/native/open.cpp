@@ -75,6 +75,10 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
   if (inode->is_socket()) return -ENXIO;
   if (writes(flags) && !inode->volume->writable) return -EROFS;
+  if ((flags & O_PATH) == 0 && inode->gate != nullptr && !is_open(*inode->gate)) {
+    const int error = lookup.wait_for_bytes();
+    return error != 0 ? error : again;
+  }
   return open_inode(*inode, flags);
 }
 
@@ -112,10 +116,13 @@ long openat2(int dirfd, const char *path, const void *how, std::size_t size) {
 
 int open_for_dlopen(const char *path) {
   if (!may_be_ours(path)) return not_in_tree;
-  Lookup lookup(AT_FDCWD, path, Follow::yes);
-  if (!lookup.in_tree()) return not_in_tree;
   kernel::KeepErrno keep;
-  return open_found(lookup, O_RDONLY | O_CLOEXEC);
+  while (true) {
+    Lookup lookup(AT_FDCWD, path, Follow::yes);
+    if (!lookup.in_tree()) return not_in_tree;
+    const int result = open_found(lookup, O_RDONLY | O_CLOEXEC);
+    if (result != again && result != -EINTR) return result;
+  }
 }
 
 namespace intercept {

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "gate.h"
 #include "lock.h"
 #include "volume.h"
 
@@ -56,12 +57,13 @@ struct Inode {
   std::uint64_t number = 0;  // of a file: that of its memfd
   std::vector<std::pair<Inode *, std::string>> names;  // in which directories, under which names
 
-  int fd = -1;                // file: leads to its memfd
-  bool owns_fd = false;       // file: false where `fd` belongs to the caller of diskless_set_file
-  bool execute_here = false;  // file of a scratch: its memfd refuses execute bits, which are kept in `mode`
-  bool was_unnamed = false;   // file of a scratch: made by O_TMPFILE
-  bool group_here = false;    // file of a scratch: its maker is not in the group of its directory, kept in `group`
-  Identity memory{};          // file: what that number stood for when it was named
+  int fd = -1;                 // file: leads to its memfd
+  bool owns_fd = false;        // file: false where `fd` belongs to the caller of diskless_set_file
+  bool execute_here = false;   // file of a scratch: its memfd refuses execute bits, which are kept in `mode`
+  bool was_unnamed = false;    // file of a scratch: made by O_TMPFILE
+  bool group_here = false;     // file of a scratch: its maker is not in the group of its directory, kept in `group`
+  Identity memory{};           // file: what that number stood for when it was named
+  const Gate *gate = nullptr;  // file: where to wait for its bytes
 
   std::string target;  // symlink; of a socket its abstract address
 

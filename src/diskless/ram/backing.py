@@ -38,8 +38,8 @@ class Backing(Protocol):
         """Make an invisible file of that size (a hole) that can be written through its `fd`."""
         ...
 
-    def seal(self, file: RamFile) -> None:
-        """Make a completely written file immutable."""
+    def settle(self, file: RamFile) -> None:
+        """Make a file immutable that is complete; let whoever waits for it read it, or know that it will not be."""
         ...
 
     def discard(self, file: RamFile) -> None:

@@ -89,7 +89,9 @@ class Directory:
         self._files += 1
         return RamFile(size_bytes, mtime_ns, fd, staged_path=path)
 
-    def seal(self, file: RamFile) -> None:
+    def settle(self, file: RamFile) -> None:
+        if not file.complete:
+            return
         os.fchmod(file.fd, 0o444)
         os.utime(file.fd, ns=(file.mtime_ns, file.mtime_ns))
         os.close(file.fd)

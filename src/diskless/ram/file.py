@@ -26,8 +26,13 @@ class RamFile:
     mtime_ns: int
     fd: int
     staged_path: str | None = None
+    gate: int = -1  # of the Tree: where readers wait for the bytes
     key: FileKey | None = None
     claims: int = 1
     # Set once the outcome is known; `complete` says which.
     settled: threading.Event = field(default_factory=threading.Event)
     complete: bool = False
+    # Whether a Mount shows it, though it may not be complete.
+    visible: bool = False
+    # In a forked child: it is its parent's to fill, and may be read here when it is.
+    inherited: bool = False

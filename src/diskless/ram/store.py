@@ -84,12 +84,12 @@ class Store:
         """Record that a file is completely written, or that it never will be."""
         if file.settled.is_set():
             return
-        if complete:
-            self.backing.seal(file)
-            file.complete = True
-        elif file.key is not None:
+        if file.key is not None and not complete:
             del self._shared[file.key]
             file.key = None
+        if not file.inherited:
+            file.complete = complete
+            self.backing.settle(file)
         file.settled.set()
 
     def release(self, files: Iterable[RamFile]) -> None:
@@ -110,12 +110,17 @@ class Store:
             budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes)
 
     def abandon(self) -> None:
-        """In a forked child: drop what only the parent's threads would complete, and share nothing it may remove."""
+        """In a forked child: drop what only the parent would complete, but for what is visible and can be waited for.
+
+        Nothing is shared any more that the parent may remove.
+        """
         for file in [file for file in self._files if not file.settled.is_set()]:
             file.settled = threading.Event()  # a thread of the parent may have held its lock
+            file.inherited = True
             self.settle(file, complete=False)
-            self._files.remove(file)
-            self.backing.discard(file)
+            if not file.visible:
+                self._files.remove(file)
+                self.backing.discard(file)
         if not self.backing.survives_fork:
             for file in self._shared.values():
                 file.key = None

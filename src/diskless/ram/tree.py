@@ -26,7 +26,7 @@ class _NativeNames:
     """Makes names in the native library."""
 
     def link(self, path: str, file: RamFile) -> None:
-        native.set_file(path, file.fd, 0o444, file.mtime_ns)
+        native.set_file(path, file.fd, 0o444, file.mtime_ns, file.gate)
 
     def unlink(self, path: str) -> None:
         native.remove(path)
@@ -60,18 +60,22 @@ class Tree:
             raise DescriptorLimit(f"no RAM file could be made: {error}; see `ulimit -n`") from None
         try:
             os.ftruncate(fd, size_bytes)
+            return RamFile(size_bytes, mtime_ns, fd, gate=native.gate_make())
         except BaseException:
             native.release(fd)
             raise
-        return RamFile(size_bytes, mtime_ns, fd)
 
-    def seal(self, file: RamFile) -> None:
-        native.seal(file.fd)
+    def settle(self, file: RamFile) -> None:
+        if file.complete:
+            native.seal(file.fd)
+        native.gate_settle(file.gate, complete=file.complete)
 
     def discard(self, file: RamFile) -> None:
         if file.fd >= 0:
             native.release(file.fd)
             file.fd = -1
+            if not file.inherited:
+                native.gate_free(file.gate)
 
     def check_at(self, at: str) -> str:
         path = os.path.expanduser(at)
