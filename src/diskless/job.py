@@ -207,7 +207,7 @@ class Job:
                 self._transfer = transfer
             self._raise_if_cancelled()
             listing = transfer.list()
-            objects = select(listing, self.request, self.url)
+            objects = select(listing, self.request.allow_patterns, self.request.ignore_patterns, self.url)
             self._stats = replace(
                 self._stats,
                 files=len(objects),
@@ -286,7 +286,9 @@ class Job:
 _joinable: dict[Request, Job] = {}
 
 
-def select(listing: Listing, request: Request, url: str) -> list[Object]:
+def select(
+    listing: Listing, allow_patterns: tuple[str, ...] | None, ignore_patterns: tuple[str, ...] | None, url: str
+) -> list[Object]:
     """Return the objects that the patterns leave, as huggingface_hub's `filter_repo_objects` reads them.
 
     Raises NotFound when nothing is left, saying what there was.
@@ -294,8 +296,8 @@ def select(listing: Listing, request: Request, url: str) -> list[Object]:
     objects = [
         entry
         for entry in listing.objects
-        if (request.allow_patterns is None or _matches(entry.path, request.allow_patterns))
-        and not (request.ignore_patterns is not None and _matches(entry.path, request.ignore_patterns))
+        if (allow_patterns is None or _matches(entry.path, allow_patterns))
+        and not (ignore_patterns is not None and _matches(entry.path, ignore_patterns))
     ]
     for key, why in listing.refused:
         _log.warning("%s: the key %r is left out: %s", url, key, why)
@@ -303,7 +305,7 @@ def select(listing: Listing, request: Request, url: str) -> list[Object]:
         examples = ", ".join(entry.path for entry in listing.objects[:3])
         raise NotFound(
             f"none of the {len(listing.objects)} objects below {url} (such as {examples}) is left by "
-            f"allow_patterns={_words(request.allow_patterns)} and ignore_patterns={_words(request.ignore_patterns)}"
+            f"allow_patterns={_words(allow_patterns)} and ignore_patterns={_words(ignore_patterns)}"
         )
     if not objects and listing.refused:
         raise NotFound(
