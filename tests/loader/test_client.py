@@ -44,8 +44,9 @@ def test_a_loader_that_is_killed_is_replaced_and_only_missing_ranges_are_fetched
     def kill(done_bytes: int) -> None:
         if done_bytes >= len(BIG) // 2 and not killed.is_set():
             killed.set()
-            hanging.set()
             _kill_loaders()
+            time.sleep(0.2)  # what it had asked for last is still kept back
+            hanging.set()
 
     with FaultServer({"big": BIG}, plan=plan) as server:
         contents, stats = fetch(server, on_progress=kill)
@@ -185,6 +186,10 @@ class _Session:
         )
         self.session = boto3.Session(botocore_session=botocore_session, region_name="us-east-1")
 
+    def expire(self) -> None:
+        """Have the session renew when it is asked next."""
+        self.session.get_credentials()._expiry_time = datetime.now(timezone.utc)
+
     def _renew(self) -> dict[str, str]:
         if self.fails:
             raise RuntimeError("the identity provider is down")
@@ -227,6 +232,31 @@ def test_credentials_of_a_session_are_renewed_in_mid_transfer_before_they_expire
     with FaultServer({"big": BIG}, plan=plan) as server:
         assert _fetch_as(server, session) == BIG
     assert len(set(used)) > 1, used
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "AccessDenied"])
+def test_credentials_that_are_refused_in_mid_transfer_are_renewed_ahead_of_their_time(either_way, code: str) -> None:
+    """A 403 that heals: they were to last for an hour, and are withdrawn."""
+    withdrawn: list[str] = []
+
+    def plan(get: Get) -> Fault | None:
+        if get.number == 1:
+            withdrawn.append(get.access_key)
+            session.expire()
+        return Fault(status=403, code=code) if get.access_key in withdrawn else None
+
+    session = _Session(lifetime_s=3600)
+    with FaultServer({"big": BIG}, plan=plan) as server:
+        assert _fetch_as(server, session) == BIG
+        assert {get.access_key for get in server.gets} == {"AKID1", "AKID2"}
+
+
+def test_credentials_that_stay_refused_are_an_error_at_once(either_way) -> None:
+    session = _Session(lifetime_s=3600)
+    with FaultServer({"big": BIG}, plan=lambda get: Fault(status=403, code="ExpiredToken")) as server:
+        with pytest.raises(CredentialsError, match="expired"):
+            _fetch_as(server, session)
+        assert session.renewals == 1 and len(server.gets) <= 8, "asked once by each connection"
 
 
 def test_a_session_that_cannot_renew_is_an_error_of_credentials(either_way) -> None:

@@ -204,6 +204,23 @@ def test_credentials_that_end_soon_are_renewed_before_they_do(no_env):
     assert len(made) == 1
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "ExpiredToken"), (403, "AccessDenied")])
+def test_a_listing_that_is_refused_is_tried_again_with_fresh_credentials(no_env, status, code):
+    spec = resolve("s3://models", storage_options={"key": "old", "secret": "s", "region": "us-east-1"})
+    serve = s3_object("a", b"0123456789")
+
+    def withdrawn(asked: Asked) -> Answer:
+        if "Credential=old/" in asked.headers["authorization"]:
+            return Answer(status, f"<Error><Code>{code}</Code></Error>".encode())
+        return serve(asked)
+
+    with StubServer(withdrawn) as server:
+        message = {**spec.to_message(), "endpoint": server.url, "path_style": True}
+        source = open_source(SourceSpec.from_message(message), refresh=lambda: Credentials("new", "s"))
+        (entry,) = source.list().objects
+        assert _read(source, entry, 0, 10) == b"0123456789"
+
+
 def test_credentials_of_the_place_are_asked_for_once(no_env):
     def place(asked: Asked) -> Answer:
         return Answer(200, b'{"AccessKeyId": "ASIAPLACE", "SecretAccessKey": "s", "Token": "t"}')

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
-from diskless.errors import DisklessError, NotFound, ObjectChanged, SourceUnavailable
+from diskless.errors import (
+    AccessDenied,
+    CredentialsError,
+    DisklessError,
+    NotFound,
+    ObjectChanged,
+    SourceUnavailable,
+)
 from diskless.sources import paths
 from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.failures import failure, from_obstore
@@ -78,8 +85,9 @@ class S3Source:
         options: GetOptions = {"range": (start, end)}
         if entry.etag:
             options["if_match"] = entry.etag
+        store, used = self._opened()
         try:
-            answer = obstore.get(self._opened(), entry.key, options=options)
+            answer = obstore.get(store, entry.key, options=options)
             if answer.range != (start, end) or answer.meta["size"] != entry.size_bytes:
                 raise ObjectChanged(
                     f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was "
@@ -93,16 +101,29 @@ class S3Source:
         except DisklessError:
             raise
         except Exception as error:
-            raise from_obstore(error, self._spec, entry, start) from None
+            ours = from_obstore(error, self._spec, entry, start)
+            if isinstance(ours, (AccessDenied, CredentialsError)) and self._renewed(used):
+                ours = SourceUnavailable(f"{ours}; other credentials were taken since")
+            raise ours from None
 
     def _named(self, entry: Object) -> str:
         return f"s3://{self._spec.url.bucket}/{entry.key}"
 
-    def _opened(self) -> S3Store:
+    def _opened(self) -> tuple[S3Store, Credentials | None]:
+        """Return the store, and the credentials that it has, or newer ones."""
         with self._lock:
             if self._store is None:
                 self._store = self._open()
-            return self._store
+            return self._store, self._credentials
+
+    def _renewed(self, refused: Credentials | None) -> bool:
+        """Take fresh credentials where the store has refused these; whether there are others now."""
+        if refused is None:
+            return False
+        with self._lock:
+            if self._credentials == refused:
+                self._credentials, self._store = self._fresh(), None
+            return self._credentials != refused
 
     def _open(self) -> S3Store:
         from obstore.store import S3Store
@@ -160,13 +181,17 @@ class S3Source:
     def _current(self) -> Credentials:
         found = self._credentials
         if found is None or (found.expires_at is not None and found.expires_at - time.time() < _RENEW_AHEAD_S):
-            if self._refresh is not None:
-                found = self._refresh()
-            elif self._spec.credentials is None:
-                found = ambient_credentials(self._spec.environment, self._spec.region)
-            self._credentials = found
+            found = self._credentials = self._fresh()
         assert found is not None
         return found
+
+    def _fresh(self) -> Credentials | None:
+        """Ask for credentials where they come from; those that were given and nobody renews stay as they are."""
+        if self._refresh is not None:
+            return self._refresh()
+        if self._spec.credentials is None:
+            return ambient_credentials(self._spec.environment, self._spec.region)
+        return self._credentials
 
     def _look_up(self, key: str) -> tuple[Object | None, Sequence[Object]]:
         """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
@@ -208,11 +233,9 @@ class S3Source:
         """Return the XML of a request to the bucket, without namespaces."""
         import xml.etree.ElementTree as ElementTree
 
-        query, path = canonical_query(parameters), quote(self._path or "/", safe="/")
-        headers = {"x-amz-request-payer": "requester"} if self._spec.request_payer else {}
-        if not self._spec.anonymous:
-            headers = sign_get(self._endpoint.host, path, query, self._current(), self._region, headers)
-        status, answer_headers, body = request(self._endpoint, "GET", f"{path}?{query}", headers)
+        status, answer_headers, body = self._ask(parameters)
+        if status in (400, 401, 403) and self._renewed(self._credentials):  # a token that ended is a 400
+            status, answer_headers, body = self._ask(parameters)
         if status != 200:
             raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self._region)
         try:
@@ -222,6 +245,13 @@ class S3Source:
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
         return root
+
+    def _ask(self, parameters: dict[str, str]) -> tuple[int, Mapping[str, str], bytes]:
+        query, path = canonical_query(parameters), quote(self._path or "/", safe="/")
+        headers = {"x-amz-request-payer": "requester"} if self._spec.request_payer else {}
+        if not self._spec.anonymous:
+            headers = sign_get(self._endpoint.host, path, query, self._current(), self._region, headers)
+        return request(self._endpoint, "GET", f"{path}?{query}", headers)
 
     def _nothing_at(self, key: str) -> str:
         """Say that nothing is at `key`, and what near it is."""
