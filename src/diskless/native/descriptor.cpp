@@ -26,6 +26,8 @@ std::atomic<int> descriptors{-1};
 
 int open_descriptors() { return kernel::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC); }
 
+off_t size_of(const Inode &directory) { return directory_size + static_cast<off_t>(directory.number); }
+
 bool stands_for(int fd, const Identity &memory) {
   struct stat status;
   return kernel::fstat(fd, &status) == 0 && Identity{status.st_dev, status.st_ino} == memory;
@@ -97,6 +99,38 @@ void fill(const Inode &inode, struct stat *status) {
   }
 }
 
+// A descriptor of the memfd that a directory, still open, was opened with before: so all that have it open lock the same.
+// -1 where there is none. By O_PATH, since the number may be anybody's by now.
+int memory_in_use(const Inode &directory) {
+  const int number = directory.opened.load(std::memory_order_relaxed);
+  if (number < 0) return -1;
+  kernel::KeepErrno keep;
+  const int fd = reopen(number, O_PATH | O_CLOEXEC);
+  if (fd < 0) return -1;
+  struct stat status;
+  if (kernel::fstat(fd, &status) == 0 && status.st_dev == memory_device.load(std::memory_order_relaxed) &&
+      S_ISREG(status.st_mode) && status.st_size == size_of(directory)) {
+    return fd;
+  }
+  kernel::close(fd);
+  return -1;
+}
+
+// A new one, or -errno.
+int make_memory(const Inode &directory) {
+  // Past this limit the kernel would send SIGXFSZ.
+  struct rlimit limit;
+  const off_t size = size_of(directory);
+  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < static_cast<rlim_t>(size)) return -EFBIG;
+  const int fd = kernel::memfd_create("diskless-directory");
+  if (fd < 0) return -errno;
+  if (::syscall(SYS_ftruncate, fd, size) == 0 && kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) == 0)
+    return fd;
+  const int error = errno;
+  kernel::close(fd);
+  return -error;
+}
+
 }  // namespace
 
 void hold_descriptors() {
@@ -140,29 +174,26 @@ int open_inode(const Inode &inode, int flags) {
 
 int open_directory(const Inode &directory, int flags) {
   if ((flags & (O_DIRECT | O_PATH)) == O_DIRECT) return -EINVAL;
-  // Past this limit the kernel would send SIGXFSZ.
-  struct rlimit limit;
-  const off_t size = directory_size + static_cast<off_t>(directory.number);
-  if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < static_cast<rlim_t>(size)) return -EFBIG;
-  const int fd = kernel::memfd_create("diskless-directory");
-  if (fd < 0) return -errno;
-  int error = 0;
-  if (::syscall(SYS_ftruncate, fd, size) != 0 || kernel::fcntl(fd, kernel::add_seals, kernel::all_seals) != 0) {
-    error = errno;
-  }
+  // O_NOATIME is for a file's owner, who may be another than the one that opened it before.
+  const bool may_share = (flags & O_NOATIME) == 0;
+  int fd = may_share ? memory_in_use(directory) : -1;
+  const bool anew = fd < 0;
+  if (anew) fd = make_memory(directory);
+  if (fd < 0) return fd;
   // Open for writing, which the seals forbid: a read then fails as one of a directory does, where it would otherwise
   // give zeros without end. And flock and fsync work, as they do on a directory.
   const int access = (flags & O_PATH) != 0 ? O_PATH : O_WRONLY | (flags & (O_APPEND | O_NONBLOCK | O_SYNC | O_NOATIME));
-  const int opened = error != 0 ? -error : reopen(fd, access | O_CLOEXEC);
+  const int opened = reopen(fd, access | O_CLOEXEC);
   if (opened < 0) {
     kernel::close(fd);
     return opened;
   }
   // The caller gets the lowest free number, as open(2) promises.
   const long moved = ::syscall(SYS_dup3, opened, fd, flags & O_CLOEXEC);
-  error = moved < 0 ? errno : 0;
+  const int error = moved < 0 ? errno : 0;
   kernel::close(opened);
   if (error != 0) kernel::close(fd);
+  if (error == 0 && anew && may_share) directory.opened.store(fd, std::memory_order_relaxed);
   return error != 0 ? -error : fd;
 }
 

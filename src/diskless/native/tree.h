@@ -71,10 +71,11 @@ struct Inode {
   std::unordered_map<std::string_view, Entries::iterator> by_name{};  // directory: views into `entries`
   std::map<std::string, std::string> attributes;                      // directory: extended ones
   std::size_t subdirectories = 0;                                     // directory
-  std::uint64_t was_below = 0;  // directory: the number of the one it was in, once it is removed
-  bool implied = false;         // directory: made for a root below it, and gone with the last one
-  Overlay *overlay = nullptr;   // directory: not of the Tree, but what an Overlay lays over another directory
-  Overlay *above = nullptr;     // directory: the Overlay that lies over it
+  std::uint64_t was_below = 0;          // directory: the number of the one it was in, once it is removed
+  bool implied = false;                 // directory: made for a root below it, and gone with the last one
+  Overlay *overlay = nullptr;           // directory: not of the Tree, but what an Overlay lays over another directory
+  Overlay *above = nullptr;             // directory: the Overlay that lies over it
+  mutable std::atomic<int> opened{-1};  // directory: a number that it was opened under, and may be so still
 
   bool is_directory() const { return kind == Kind::directory; }
   bool is_file() const { return kind == Kind::file; }

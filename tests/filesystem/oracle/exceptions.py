@@ -6,10 +6,11 @@ import os
 
 # Reading, writing and sizing a directory through its descriptor. The descriptor is a sealed memfd, so it all fails, but
 # some of it with another errno than EISDIR; to watch every read(2) for it would cost all programs something and nobody
-# a thing. By operation, the positions of the handles among its arguments.
+# a thing. And a flock(2) of a directory is met by who opens the directory while the descriptor that was opened first is
+# open itself, not only a copy of it. By operation, the positions of the handles among its arguments.
 HANDLES_OF_DATA = {
     **dict.fromkeys(("read", "pread", "write", "writev", "pwrite", "ftruncate", "fallocate", "map"), (0,)),
-    **dict.fromkeys(("seek", "lock_range"), (0,)),
+    **dict.fromkeys(("seek", "lock_range", "flock"), (0,)),
     **dict.fromkeys(("sendfile", "copy_file_range"), (0, 1)),
 }
 
@@ -20,6 +21,6 @@ ROOT_ONLY = {"link_handle"}
 # The link in /proc itself: its mode tells how the kernel has the descriptor open, and a directory's is so for writing.
 LINK_ITSELF = os.O_PATH | os.O_NOFOLLOW
 
-# Two more are in world.py. On a tmpfs F_GETFL of a file that was opened with O_TMPFILE has O_DIRECTORY, a part of it; a
-# memfd cannot. And the name that /proc/self/fd shows for a removed file ends in " (deleted)" here, too, but it is no
-# longer known which it was.
+# Two more are in world.py. F_GETFL says nothing of how the path was looked up, by O_DIRECTORY (also a part of
+# O_TMPFILE) and O_NOFOLLOW: a memfd cannot have been opened with these. And the name that /proc/self/fd shows for a
+# removed file ends in " (deleted)" here, too, but it is no longer known which it was.

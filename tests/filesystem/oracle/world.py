@@ -15,8 +15,8 @@ from tests.filesystem.oracle.look import Clock, Seen, Snapshot, look, name_of, s
 from tests.filesystem.oracle.places import Place
 from tests.filesystem.oracle.streams import Stream
 
-# What F_GETFL gives that is open(2)'s business.
-STATUS_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+# What F_GETFL gives that is open(2)'s business, but for known differences, see exceptions.py.
+STATUS_FLAGS = os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_SYNC | os.O_PATH
 
 
 class Error(str):
@@ -167,9 +167,7 @@ class World:
 
     def status_flags(self, handle: int) -> tuple[int, int]:
         fd = self.handles[handle]
-        # O_DIRECTORY is a part of O_TMPFILE: a known difference, see exceptions.py.
-        kept = STATUS_FLAGS if stat.S_ISDIR(os.fstat(fd).st_mode) else STATUS_FLAGS & ~os.O_DIRECTORY
-        return fcntl.fcntl(fd, fcntl.F_GETFL) & kept, fcntl.fcntl(fd, fcntl.F_GETFD)
+        return fcntl.fcntl(fd, fcntl.F_GETFL) & STATUS_FLAGS, fcntl.fcntl(fd, fcntl.F_GETFD)
 
     def set_status_flags(self, handle: int, flags: int) -> None:
         fcntl.fcntl(self.handles[handle], fcntl.F_SETFL, flags)
