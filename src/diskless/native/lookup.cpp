@@ -113,7 +113,7 @@ void Lookup::run() {
     const bool last = *past_slashes(end) == '\0';
     trailing_slash_ = last && *end == '/';
     if (in_tree_ && !at_->is_directory()) return fail(ENOTDIR);
-    const bool asked = (resolve_ & resolve_dots_unasked) == 0 || (component != "." && component != "..");
+    const bool asked = (resolve_ & resolve_by_names) == 0 || (component != "." && component != "..");
     if (in_tree_ && asked && !permits(*at_, X_OK, Who::effective)) return fail(EACCES);
     if (component == ".") {
       last_ = Last::dot;
@@ -133,7 +133,8 @@ void Lookup::run() {
 
 bool Lookup::step_in_tree(std::string_view component, bool last) {
   if (last && trailing_slash_) slash_behind_name_ = true;
-  if (component.size() > NAME_MAX && !(last && follow_ == Follow::parent)) {
+  // A removed directory is not asked whether a name is too long.
+  if (component.size() > NAME_MAX && !(last && follow_ == Follow::parent) && !at_->is_removed()) {
     fail(ENAMETOOLONG);
     return false;
   }

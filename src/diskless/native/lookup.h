@@ -26,8 +26,9 @@ inline constexpr unsigned resolve_no_symlinks = 0x04;
 inline constexpr unsigned resolve_beneath = 0x08;
 inline constexpr unsigned resolve_in_root = 0x10;
 inline constexpr unsigned resolve_cached = 0x20;
-// No bit of openat2: realpath(3) takes dots away itself, and asks no directory for them.
-inline constexpr unsigned resolve_dots_unasked = 0x10000;
+// No bit of openat2: what realpath(3) does, which knows directories by their paths alone. It takes dots away itself and
+// asks no directory for them, and each directory above a descriptor's must let itself be searched.
+inline constexpr unsigned resolve_by_names = 0x10000;
 
 class Lookup {
  public:
@@ -74,6 +75,7 @@ class Lookup {
   bool start_at_descriptor(const char *path);
   bool start_at_working_directory(const char *path);
   void start_in(std::uint64_t directory);
+  void start_by_names();
   void run();
   bool step_in_tree(std::string_view component, bool last);
   bool step_in_reality(std::string_view component, bool last);

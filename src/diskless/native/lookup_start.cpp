@@ -55,7 +55,20 @@ void Lookup::start_in(std::uint64_t directory) {
   tree_lock.lock_shared();
   in_tree_ = true;
   limit_ = at_ = find_directory(directory);
-  if (at_ == nullptr) fail(ENOENT);  // removed
+  if (at_ == nullptr) return fail(ENOENT);  // removed
+  if ((resolve_ & resolve_by_names) != 0) start_by_names();
+}
+
+// Puts the path of where it begins in front of the rest, which is empty or begins with a slash.
+void Lookup::start_by_names() {
+  if (at_->is_removed()) return fail(ENOENT);
+  const std::string path = path_of(*at_);
+  tree_lock.unlock_shared();
+  in_tree_ = false;
+  at_ = inode_ = limit_ = nullptr;
+  last_ = Last::root;
+  if (*next_ != '\0' && *next_ != '/' && !prepend("/")) return fail(ENAMETOOLONG);
+  if (!prepend(path)) fail(ENAMETOOLONG);
 }
 
 // /proc/self/cwd and its other spellings, where the kernel's working directory stands for one of ours.
@@ -64,11 +77,15 @@ bool Lookup::start_at_working_directory(const char *path) {
   if (rest == nullptr || (*rest == '\0' && follow_ != Follow::yes)) return false;
   const std::uint64_t number = working_directory();
   if (number == 0) return false;
+  if (!prepend(rest)) {
+    fail(ENAMETOOLONG);
+    return true;
+  }
   start_in(number);
+  if (!in_tree_) return true;
   limit_ = nullptr;
   inode_ = at_;
   last_ = Last::name;
-  if (!done_ && !prepend(rest)) fail(ENAMETOOLONG);
   return true;
 }
 
@@ -109,7 +126,11 @@ bool Lookup::start_at_descriptor(const char *path) {
       return true;
     }
     last_ = Last::name;
-    if (!prepend(rest)) fail(ENAMETOOLONG);
+    if (!prepend(rest)) {
+      fail(ENAMETOOLONG);
+    } else if ((resolve_ & resolve_by_names) != 0) {
+      start_by_names();
+    }
     return true;
   }
   return false;

@@ -47,7 +47,7 @@ constexpr std::uint64_t resolve_known =
 }  // namespace
 
 Follow follow_of(int flags) {
-  return follow_unless((flags & O_NOFOLLOW) != 0 || (flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL));
+  return follow_unless((flags & O_NOFOLLOW) != 0 || (flags & (O_CREAT | O_EXCL | O_PATH)) == (O_CREAT | O_EXCL));
 }
 
 int open_found(Lookup &lookup, int flags, mode_t mode) {

@@ -86,7 +86,7 @@ template <typename Next>
 [[gnu::noinline]] char *resolve(const char *path, char *resolved, Next next) {
   std::string text;
   {
-    const Lookup lookup(AT_FDCWD, path, Follow::yes, resolve_dots_unasked);
+    const Lookup lookup(AT_FDCWD, path, Follow::yes, resolve_by_names);
     if (!lookup.in_tree()) return next(lookup.path());
     if (const int error = lookup.error_of_existing()) {
       errno = error;

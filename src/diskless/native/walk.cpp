@@ -135,6 +135,8 @@ class FileTreeWalk {
       if (result == FTW_SKIP_SUBTREE && (flags_ & FTW_ACTIONRETVAL) != 0) return 0;
       if (result != 0) return result;
     }
+    // With FTW_CHDIR libc goes into each directory, also where there is nothing to visit.
+    if (before_ >= 0 && (intercept::chdir(path_.c_str()) != 0 || intercept::fchdir(before_) != 0)) return -1;
     const std::size_t length = path_.size();
     if (path_ != "/") path_ += '/';
     const int child_base = static_cast<int>(path_.size());
