@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import diskless
@@ -125,6 +125,15 @@ class NativeTree:
         self._names.remove(name)
 
 
+# The fixture `build`: what is to be built, and with which sanitizer.
+Build = Callable[..., Path]
+
+
+def sanitizer_options(sanitizer: str) -> list[str]:
+    # The calls are also tried on null pointers, which are passed on as they come.
+    return [f"-fsanitize={sanitizer}", "-fno-sanitize=nonnull-attribute"] if sanitizer else []
+
+
 def compiler() -> list[str]:
     return [os.environ.get("CC") or shutil.which("cc") or "gcc"]
 
@@ -152,22 +161,39 @@ def compile_text(source: str, target: Path, *options: object) -> Path:
     return target
 
 
-def build_library(into: Path, *options: str) -> Path:
-    """Build the library with other options than CMakeLists.txt has, without what makes it small."""
-    language = ["-std=c++20", "-O1", "-g", "-fPIC", "-D_GNU_SOURCE"]
-    common = [*options, *language, "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"]
+def compile_objects(sources: Iterable[Path], into: Path, *options: str) -> list[Path]:
+    """Compile C++ sources, all at once."""
     compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
-    sources = sorted((Path(diskless.__file__).parent / "native").glob("*.cpp"))
-    objects = [into / f"{source.stem}.o" for source in sources]
+    into.mkdir(exist_ok=True)
 
-    def compile_one(source: Path, target: Path) -> None:
-        run_compiler(compiler, *common, "-c", "-o", target, source)
+    def compile_one(source: Path) -> Path:
+        target = into / f"{source.stem}.o"
+        run_compiler(compiler, *options, "-std=c++20", "-O1", "-g", "-D_GNU_SOURCE", "-c", "-o", target, source)
+        return target
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(compile_one, sources, objects))
-    library = into / "libdiskless.so"
-    run_compiler(compiler, *common, "-shared", "-o", library, *objects, "-ldl", "-Wl,-z,nodelete")
-    return library
+        return list(threads.map(compile_one, sorted(sources)))
+
+
+def link_objects(objects: list[Path], target: Path, *options: str) -> Path:
+    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    run_compiler(compiler, *options, "-o", target, *objects, "-ldl", "-pthread")
+    return target
+
+
+def build_library(into: Path, *options: str) -> Path:
+    """Build the library with other options than CMakeLists.txt has, without what makes it small."""
+    sources = (Path(diskless.__file__).parent / "native").glob("*.cpp")
+    language = ["-fPIC", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"]
+    objects = compile_objects(sources, into / "library", *options, *language)
+    return link_objects(objects, into / "libdiskless.so", *options, "-shared", "-Wl,-z,nodelete")
+
+
+def build_program(folder: str, into: Path, *options: str) -> Path:
+    """Build the C++ program whose sources are in a folder beside this file, and return it."""
+    warnings = ["-Wall", "-Wextra", "-Werror", "-U_FORTIFY_SOURCE"]
+    objects = compile_objects((HERE / folder).glob("*.cpp"), into / f"{folder}-objects", *options, *warnings)
+    return link_objects(objects, into / folder, *options)
 
 
 def run_with_tree(script: str) -> str:
