@@ -76,6 +76,7 @@ class Lookup {
   bool start_at_working_directory(const char *path);
   void start_in(std::uint64_t directory);
   void start_by_names();
+  bool means_link_itself(const char *rest) const;
   void run();
   bool step_in_tree(std::string_view component, bool last);
   bool step_in_reality(std::string_view component, bool last);

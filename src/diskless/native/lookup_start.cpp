@@ -71,10 +71,17 @@ void Lookup::start_by_names() {
   if (!prepend(path)) fail(ENAMETOOLONG);
 }
 
+// Whether a call is about the link in /proc and not what it leads to, given what stands behind it. Where a name is to be
+// made or taken away not even a slash makes it more.
+bool Lookup::means_link_itself(const char *rest) const {
+  if (follow_ == Follow::parent) rest += std::strspn(rest, "/");
+  return *rest == '\0' && follow_ != Follow::yes;
+}
+
 // /proc/self/cwd and its other spellings, where the kernel's working directory stands for one of ours.
 bool Lookup::start_at_working_directory(const char *path) {
   const char *rest = behind_working_directory_link(path);
-  if (rest == nullptr || (*rest == '\0' && follow_ != Follow::yes)) return false;
+  if (rest == nullptr || means_link_itself(rest)) return false;
   const std::uint64_t number = working_directory();
   if (number == 0) return false;
   if (!prepend(rest)) {
@@ -103,8 +110,8 @@ bool Lookup::start_at_descriptor(const char *path) {
     int fd = -1;
     const auto [rest, wrong] = std::from_chars(path + length, end, fd);
     if (wrong != std::errc{} || fd < 0 || (*rest != '\0' && *rest != '/')) return false;
-    if (*rest == '\0' && follow_ != Follow::yes) {
-      done_ = true;  // the link itself is the kernel's
+    if (means_link_itself(rest)) {
+      done_ = true;  // which is the kernel's
       return true;
     }
     const Described described = describe(fd);
