@@ -137,6 +137,10 @@ with NativeTree() as tree:
     assert tree.call("patched_slots") == 0
     assert seen("/etc/passwd") == 1
     assert not os.path.exists(tree.path("a"))
+    # Once more: that it is there does not mean that it has taken our place meanwhile.
+    tree.activate()
+    assert open(tree.path("a"), "rb").read() == b"bytes"
+    assert seen("/etc/passwd") == 1
 print("both worked")
 """
     assert run(script, FOLDER=str(tmp_path), LD_PRELOAD=str(preloaded)) == "both worked\n"

@@ -42,6 +42,11 @@ class Records {
     return true;
   }
 
+  // The slot holds again what it held: whoever is found in it next has not taken our place.
+  void forget(void **slot) {
+    if (Record *record = find_any(slot)) record->seen = 0;
+  }
+
  private:
   // Open addressing; positions count from 1, and 0 is free.
   std::size_t start(void **slot) {

@@ -231,6 +231,7 @@ Result write_slots(Pages<Candidate> &chosen, Reach reach) {
     while (!__atomic_compare_exchange_n(candidate.slot, &held, wanted, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
       if (desired(candidate, held, reach) != wanted) break;
     }
+    if (wanted != candidate.hook->ours) records.forget(candidate.slot);
     result.written++;
     if (lazy && reach == Reach::all) {
       result.lazy++;
@@ -248,6 +249,8 @@ struct Request {
 
 void patch_under_lock(void *data) {
   auto &request = *static_cast<Request *>(data);
+  // Somebody may have activated it since the last one decided to put everything back, and have been here first.
+  if (is_active()) request.reach = Reach::all;
   find_originals();
   collect(request.only_new);
   if (request.reach != Reach::none) meet_other_tools();
