@@ -18,9 +18,14 @@ HANDLES_OF_DATA = {
 # credentials (Linux 6.10), which for the test, that has been root in between, are others each time.
 ROOT_ONLY = {"link_handle"}
 
-# The link in /proc itself: its mode tells how the kernel has the descriptor open, and a directory's is so for writing.
-LINK_ITSELF = os.O_PATH | os.O_NOFOLLOW
+
+# There is no descriptor of a symlink itself (ELOOP). And the link in /proc has a mode that tells how the kernel has the
+# descriptor open, and a directory's is so for writing.
+def may_open_link_itself(flags: int) -> bool:
+    return flags & (os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY) == os.O_PATH | os.O_NOFOLLOW
+
 
 # Two more are in world.py. F_GETFL says nothing of how the path was looked up, by O_DIRECTORY (also a part of
 # O_TMPFILE) and O_NOFOLLOW: a memfd cannot have been opened with these. And the name that /proc/self/fd shows for a
-# removed file ends in " (deleted)" here, too, but it is no longer known which it was.
+# file is one of those that it has by now, not the one it was opened by; for a removed directory it ends in " (deleted)"
+# here, too, but it is no longer known which it was.

@@ -151,7 +151,7 @@ class Oracle(RuleBasedStateMachine):
         """Whether a known difference would be met: see exceptions.py."""
         if operation in exceptions.ROOT_ONLY and self.user.uid != 0 and arguments[-1]:
             return True
-        if operation == "reopen" and arguments[2] & exceptions.LINK_ITSELF == exceptions.LINK_ITSELF:
+        if any(isinstance(each, Flags) and exceptions.may_open_link_itself(each) for each in arguments):
             return True
         handles = exceptions.HANDLES_OF_DATA.get(operation)
         return handles is not None and any(self.reference.is_directory(arguments[index]) for index in handles)

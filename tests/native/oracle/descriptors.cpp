@@ -17,6 +17,7 @@ void open_path(World &world, Draw &draw, Report &report) {
   const bool plain = draw.one_in(2);
   report.calls("open", place, OpenFlags{flags}, Octal{mode});
   if (world.leads_out(place)) return report.says(leads_out);
+  if (may_open_link_itself(flags)) return report.says(link_itself);
   const int fd =
       place.is_alone() && plain ? ::open(place.text(), flags, mode) : ::openat(place.dirfd, place.text(), flags, mode);
   world.keep(slot, fd, report);
@@ -56,7 +57,7 @@ void reopen(World &world, Draw &draw, Report &report) {
   const int flags = draw_open_flags(draw) & ~O_CREAT;
   const unsigned slot = world.draw_slot(draw, flags);
   report.calls("reopen", handle, OpenFlags{flags});
-  if ((flags & link_itself) == link_itself) return report.says("the link itself");
+  if (may_open_link_itself(flags)) return report.says(link_itself);
   world.keep(slot, ::open(("/proc/self/fd/" + std::to_string(handle.fd)).c_str(), flags), report);
 }
 
@@ -92,8 +93,9 @@ void set_flags(World &world, Draw &draw, Report &report) {
 void name_in_proc(World &world, Draw &draw, Report &report) {
   const Handle handle = world.draw_handle(draw);
   report.calls("readlink of /proc/self/fd", handle);
+  if (!is_directory(handle.fd)) return report.says("one of a file's names");
   std::string name = world.say(directory_of(handle.fd));
-  // Of a file without a name it is no longer known which one it had.
+  // Of one that was removed it is no longer known which one it had.
   if (name.ends_with(" (deleted)")) name = "(deleted)";
   report.says(name);
 }

@@ -138,9 +138,10 @@ std::vector<std::string> met;
 std::size_t begun_with;
 
 int meet(const char *path, const struct stat *status, int kind, FTW *at) {
+  const bool shows_mode = kind != FTW_NS && kind != FTW_SL;  // that of a link in /proc is a known difference
   met.push_back((at->level == 0 ? "" : path + begun_with) + std::string(":") + told(kind) + ":" + told(at->level) +
                 ":" + told(at->level == 0 ? 0 : at->base - static_cast<int>(begun_with)) + ":" +
-                (kind == FTW_NS ? "" : told(Octal{status->st_mode})));
+                (shows_mode ? told(Octal{status->st_mode}) : ""));
   return 0;
 }
 

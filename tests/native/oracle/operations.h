@@ -28,7 +28,10 @@ inline bool is_exception(Handle handle, Report &report) {
 }
 // By an ordinary user it depends on the descriptor having been opened with the very same credentials (Linux 6.10).
 inline bool may_link_by_empty_path(const World &world) { return world.user().id() == 0; }
-// The link in /proc itself.
-inline constexpr int link_itself = O_PATH | O_NOFOLLOW;
+// A symlink itself has no descriptor, and the link in /proc shows how the kernel has one open.
+inline bool may_open_link_itself(int flags) {
+  return (flags & (O_PATH | O_NOFOLLOW | O_DIRECTORY)) == (O_PATH | O_NOFOLLOW);
+}
+inline constexpr const char *link_itself = "a link itself";
 // libc goes through it name by name, and says what it meets first.
 inline constexpr const char *too_long_for_realpath = "longer than PATH_MAX";

@@ -8,12 +8,14 @@
 
 namespace {
 
-void use_once(FILE *stream, Draw &draw, Report &report) {
+// What cannot be read or written is not: libc then loses its place, each kind of stream in its own way.
+void use_once(FILE *stream, bool reads, bool writes, Draw &draw, Report &report) {
   static constexpr int whences[] = {SEEK_SET, SEEK_CUR, SEEK_END};
   const std::string bytes = draw_bytes(draw);
   const off_t offset = draw.of(sizes);
   const int whence = draw.of(whences);
   const unsigned what = draw.below(8);
+  if ((what < 3 && !reads) || ((what == 3 || what == 4) && !writes)) return;
   errno = 0;
   switch (what) {
     case 0: {
@@ -33,14 +35,18 @@ void use_once(FILE *stream, Draw &draw, Report &report) {
   }
 }
 
-void use(FILE *stream, Draw &draw, Report &report) {
+void use(FILE *stream, std::string_view way, Draw &draw, Report &report) {
+  const bool both = way.find('+') != std::string_view::npos, reads = both || way[0] == 'r', writes = both || !reads;
   for (unsigned count = draw.below(5); count > 0; --count) {
     std::fseek(stream, 0, SEEK_CUR);  // without which the C standard leaves open what reading after writing does
-    use_once(stream, draw, report);
+    use_once(stream, reads, writes, draw, report);
     report.says("ftell " + told(::ftello(stream)) + (std::ferror(stream) ? " error" : "") +
                 (std::feof(stream) ? " end" : ""));
   }
   report.says("fflush " + told(std::fflush(stream)));
+  char byte;  // so that none tells by atime when it filled its buffer
+  if (reads) [[maybe_unused]]
+    const ssize_t size = ::pread(::fileno(stream), &byte, 1, 0);
   struct stat status;
   if (::fstat(::fileno(stream), &status) == 0) report.says(describe(status));
   report.says("fclose " + told(std::fclose(stream)));
@@ -59,7 +65,7 @@ void open_by_path(World &world, Draw &draw, Report &report) {
     std::fclose(stream);
     return report.says("EISDIR");
   }
-  use(stream, draw, report);
+  use(stream, way, draw, report);
 }
 
 void open_by_descriptor(World &world, Draw &draw, Report &report) {
@@ -67,11 +73,14 @@ void open_by_descriptor(World &world, Draw &draw, Report &report) {
   const char *way = draw.of(ways);
   report.calls("fdopen", handle, way);
   if (is_exception(handle, report)) return;
-  // A stream that can do nothing says so when its buffer is full, which is of another size.
-  if ((::fcntl(handle.fd, F_GETFL) & O_ACCMODE) == O_ACCMODE) return report.says("neither to be read nor written");
+  // A stream that can do nothing says so when its buffer is full, which is of another size. And one that libc does not
+  // know to append is wrong about where it is, each in its own way.
+  const int flags = ::fcntl(handle.fd, F_GETFL);
+  if ((flags & O_ACCMODE) == O_ACCMODE) return report.says("neither to be read nor written");
+  if ((flags & O_APPEND) != 0 && way[0] != 'a') return report.says("appends without libc's knowledge");
   const int fd = ::dup(handle.fd);
   FILE *stream = ::fdopen(fd, way);
-  if (stream != nullptr) return use(stream, draw, report);
+  if (stream != nullptr) return use(stream, way, draw, report);
   report.fails();
   if (fd >= 0) ::close(fd);
 }

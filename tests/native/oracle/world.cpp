@@ -123,9 +123,10 @@ Place World::draw_place(Draw &draw) {
   const Handle handle = draw_directory(draw);
   const std::string path = draw_path(draw);
   if (kind < 4) return {AT_FDCWD, root_ + "/" + path, told(path)};
-  if (kind < 6) return {handle.fd, path, "at " + told(handle) + " " + told(path)};
+  if (kind < 6) return {handle.fd, path, "at " + told(handle) + " " + told(path), handle.fd};
   if (kind == 6) return {AT_FDCWD, path, "here " + told(path)};
-  return {AT_FDCWD, "/proc/self/fd/" + std::to_string(handle.fd) + "/" + path, "fd " + told(handle) + " " + told(path)};
+  return {AT_FDCWD, "/proc/self/fd/" + std::to_string(handle.fd) + "/" + path, "fd " + told(handle) + " " + told(path),
+          handle.fd};
 }
 
 Handle World::draw_handle(Draw &draw) {
@@ -155,6 +156,7 @@ void World::keep(unsigned slot, int fd, Report &report) {
 
 bool World::leads_out(const Place &place) const {
   const User::AsRoot root(user_);
+  if (place.from >= 0 && !is_directory(place.from)) return false;  // nothing is there
   if (place.path.starts_with('/') || !place.is_alone()) return path_leads_out(place.alone());
   char here[PATH_MAX];
   if (standing_ < 0) return true;

@@ -18,6 +18,7 @@ struct Place {
   int dirfd;
   std::string path;
   std::string shown;
+  int from = -1;  // the descriptor that it begins at, also by its link in /proc
 
   const char *text() const { return path.c_str(); }
   bool is_alone() const { return dirfd == AT_FDCWD; }
