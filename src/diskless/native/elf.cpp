@@ -4,6 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
+
 #include "symbols.h"
 
 namespace diskless {
@@ -71,6 +75,16 @@ thread_local Work *pending __attribute__((tls_model("initial-exec"))) = nullptr;
 
 void nothing() {}
 
+// ThreadSanitizer does not see the linker's own lock, and is told of it.
+#ifdef __SANITIZE_THREAD__
+char linkers_lock;
+void took_the_linkers_lock() { __tsan_acquire(&linkers_lock); }
+void gives_the_linkers_lock_back() { __tsan_release(&linkers_lock); }
+#else
+void took_the_linkers_lock() {}
+void gives_the_linkers_lock_back() {}
+#endif
+
 }  // namespace
 
 Generation generation() {
@@ -134,7 +148,9 @@ __attribute__((used)) static void (*diskless_do_pending_work())() {
   if (pending && pending->function) {
     void (*const work)(void *) = pending->function;
     pending->function = nullptr;
+    took_the_linkers_lock();
     work(pending->data);
+    gives_the_linkers_lock_back();
   }
   return nothing;
 }
