@@ -87,7 +87,7 @@ const Volume *identify(int fd, const struct stat &status, Standing *standing) {
   if (const Inode *inode = find_file({status.st_dev, status.st_ino})) {
     if (!inode->volume->writable) return nullptr;
     volume = inode->volume;
-  } else if (status.st_size >= directory_size) {
+  } else if (is_size_of_directory(status.st_size)) {
     return nullptr;
   } else {
     char link[80];
@@ -102,13 +102,10 @@ const Volume *identify(int fd, const struct stat &status, Standing *standing) {
 }
 
 // A measurement's result as a credit. What others take of the same memory is not seen, so the credit is a part of it.
-long long credit_of(long long free) {
-  return std::clamp(free / 8, std::min(free, least_credit), most_credit);
-}
+long long credit_of(long long free) { return std::clamp(free / 8, std::min(free, least_credit), most_credit); }
 
 bool take_from(std::atomic<long long> &credit, long long bytes) {
-  return credit.load(std::memory_order_relaxed) >= bytes &&
-         credit.fetch_sub(bytes, std::memory_order_relaxed) >= bytes;
+  return credit.load(std::memory_order_relaxed) >= bytes && credit.fetch_sub(bytes, std::memory_order_relaxed) >= bytes;
 }
 
 // The most that a write of the length can take: it may begin and end within a page.

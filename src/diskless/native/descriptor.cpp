@@ -155,7 +155,7 @@ Described describe(const struct stat &status) {
   const Identity memory{status.st_dev, status.st_ino};
   std::shared_lock lock(tree_lock);
   if (find_file(memory) != nullptr) return {.ours = true, .memory = memory};
-  if (status.st_size < directory_size) return {.memory = memory};
+  if (!is_size_of_directory(status.st_size)) return {.memory = memory};
   return {.ours = true, .directory = true, .number = static_cast<std::uint64_t>(status.st_size - directory_size)};
 }
 

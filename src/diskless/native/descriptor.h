@@ -13,7 +13,11 @@
 
 namespace diskless {
 
-inline constexpr off_t directory_size = off_t{1} << 60;  // of a memfd that is no file of the Tree
+inline constexpr off_t directory_size = off_t{1} << 60;  // of a memfd that is no file of the Tree, with its number
+// A file may have any size, but hardly one of these.
+inline bool is_size_of_directory(off_t size) {
+  return size >= directory_size && static_cast<std::uint64_t>(size - directory_size) / first_number == 1;
+}
 
 // Flags that were for the look-up of a path.
 inline constexpr int not_again = O_CREAT | O_EXCL | O_NOFOLLOW | (O_TMPFILE & ~O_DIRECTORY);

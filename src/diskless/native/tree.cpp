@@ -30,7 +30,7 @@ constexpr std::size_t removed_remembered = 256;
 struct Inodes {
   std::unordered_map<Identity, Inode *, IdentityHash> files;
   std::unordered_map<std::uint64_t, Inode *> directories;
-  std::uint64_t last_number = std::uint64_t{1} << 40;  // memfds count from 1 on the same device
+  std::uint64_t last_number = first_number;
   Cookie last_cookie = first_cookie;
   std::deque<Inode *> removed;      // directories of scratches that went last: somebody may have them open
   std::deque<Identity> once_named;  // files made by O_TMPFILE that lost their names last

@@ -24,6 +24,9 @@ namespace diskless {
 struct Inode;
 struct Overlay;
 
+// Inodes but those of files are numbered from here on, out of the way of memfds, which count from 1 on the same device.
+inline constexpr std::uint64_t first_number = std::uint64_t{1} << 40;
+
 // What the kernel takes for the same file.
 struct Identity {
   dev_t device = 0;
