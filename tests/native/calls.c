@@ -61,6 +61,13 @@ ssize_t __readlink_chk(const char *, char *, size_t, size_t);
 ssize_t __readlinkat_chk(int, const char *, char *, size_t, size_t);
 char *__realpath_chk(const char *, char *, size_t);
 
+/* Of struct stat, as the older generation of stat is told it. */
+#ifdef __aarch64__
+enum { layout = 0 };
+#else
+enum { layout = 1 };
+#endif
+
 static const char *base;
 static int base_fd;
 static dev_t base_device;
@@ -172,10 +179,10 @@ static void show_statx(const struct statx *x) {
 #define STAT_ALL_OF_DESCRIPTOR(fd)                                                        \
   STAT("fstat", fstat(fd, &status), struct stat);                                         \
   STAT("fstat64", fstat64(fd, &status), struct stat64);                                   \
-  STAT("__fxstat", __fxstat(1, fd, &status), struct stat);                                \
-  STAT("__fxstat64", __fxstat64(1, fd, &status), struct stat64);                          \
+  STAT("__fxstat", __fxstat(layout, fd, &status), struct stat);                                \
+  STAT("__fxstat64", __fxstat64(layout, fd, &status), struct stat64);                          \
   STAT("fstatat AT_EMPTY_PATH", fstatat(fd, "", &status, AT_EMPTY_PATH), struct stat);    \
-  STAT("__fxstatat AT_EMPTY_PATH", __fxstatat(1, fd, "", &status, AT_EMPTY_PATH), struct stat); \
+  STAT("__fxstatat AT_EMPTY_PATH", __fxstatat(layout, fd, "", &status, AT_EMPTY_PATH), struct stat); \
   STATX("statx AT_EMPTY_PATH", statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status))
 
 static void show_link_of(int fd) {
@@ -305,16 +312,16 @@ static void try_stats(const char *path, const char *relative) {
   STAT("stat64", stat64(path, &status), struct stat64);
   STAT("lstat", lstat(path, &status), struct stat);
   STAT("lstat64", lstat64(path, &status), struct stat64);
-  STAT("__xstat", __xstat(1, path, &status), struct stat);
-  STAT("__xstat64", __xstat64(1, path, &status), struct stat64);
-  STAT("__lxstat", __lxstat(1, path, &status), struct stat);
-  STAT("__lxstat64", __lxstat64(1, path, &status), struct stat64);
+  STAT("__xstat", __xstat(layout, path, &status), struct stat);
+  STAT("__xstat64", __xstat64(layout, path, &status), struct stat64);
+  STAT("__lxstat", __lxstat(layout, path, &status), struct stat);
+  STAT("__lxstat64", __lxstat64(layout, path, &status), struct stat64);
   STAT("fstatat", fstatat(AT_FDCWD, path, &status, 0), struct stat);
   STAT("fstatat dirfd", fstatat(base_fd, relative, &status, 0), struct stat);
   STAT("fstatat dirfd AT_SYMLINK_NOFOLLOW", fstatat(base_fd, relative, &status, AT_SYMLINK_NOFOLLOW), struct stat);
   STAT("fstatat64 dirfd", fstatat64(base_fd, relative, &status, 0), struct stat64);
-  STAT("__fxstatat dirfd", __fxstatat(1, base_fd, relative, &status, 0), struct stat);
-  STAT("__fxstatat64 dirfd", __fxstatat64(1, base_fd, relative, &status, AT_SYMLINK_NOFOLLOW), struct stat64);
+  STAT("__fxstatat dirfd", __fxstatat(layout, base_fd, relative, &status, 0), struct stat);
+  STAT("__fxstatat64 dirfd", __fxstatat64(layout, base_fd, relative, &status, AT_SYMLINK_NOFOLLOW), struct stat64);
   STATX("statx", statx(AT_FDCWD, path, 0, STATX_BASIC_STATS, &status));
   STATX("statx dirfd", statx(base_fd, relative, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &status));
   STATX("statx wrong mask", statx(base_fd, relative, 0, STATX__RESERVED, &status));

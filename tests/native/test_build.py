@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import diskless
-from tests.native.tree import LIBRARY
+from tests.native.tree import LIBRARY, Once, compile_program
 
 NATIVE = Path(diskless.__file__).parent / "native"
 OLDEST_GLIBC = (2, 26)  # Amazon Linux 2's, beneath AWS Lambda's Python 3.10 and 3.11
@@ -64,18 +64,44 @@ def test_no_executable_stack_and_no_text_relocations() -> None:
     assert "NODELETE" in headers
 
 
-@pytest.mark.timeout(300)
-def test_it_compiles_for_the_other_processor(tmp_path: Path) -> None:
+@pytest.fixture
+def built_for_aarch64(once: Once) -> Path:
+    """The directory with the library built for the other processor."""
     compiler, cmake = shutil.which("aarch64-linux-gnu-g++"), shutil.which("cmake")
     if compiler is None or cmake is None:
         pytest.skip("needs cmake and the cross compiler aarch64-linux-gnu-g++ (Debian's g++-aarch64-linux-gnu)")
-    options = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DDISKLESS_WERROR=ON"]
-    output_of(cmake, "-S", NATIVE, "-B", tmp_path, f"-DCMAKE_CXX_COMPILER={compiler}", *options)
-    output_of(cmake, "--build", tmp_path, "--parallel")
-    built = tmp_path / "libdiskless.so"
-    headers = output_of("readelf", "-W", "-h", "-d", "--dyn-syms", built)
+
+    def make(into: Path) -> None:
+        options = ["-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DDISKLESS_WERROR=ON"]
+        output_of(cmake, "-S", NATIVE, "-B", into, f"-DCMAKE_CXX_COMPILER={compiler}", *options)
+        output_of(cmake, "--build", into, "--parallel")
+
+    return once("aarch64", make)
+
+
+@pytest.mark.timeout(300)
+def test_it_compiles_for_the_other_processor(built_for_aarch64: Path) -> None:
+    headers = output_of("readelf", "-W", "-h", "-d", "--dyn-syms", built_for_aarch64 / "libdiskless.so")
     assert re.search(r"Machine: +AArch64", headers)
     assert "TEXTREL" not in headers
     assert max(versions_of(headers)) <= OLDEST_GLIBC
     assert "libstdc++" not in headers
     assert "libgcc" not in headers
+
+
+@pytest.mark.timeout(300)
+def test_calls_on_the_other_processor_answer_as_on_this_one(
+    built_for_aarch64: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under an emulator, which does not know openat2(2) before its version 9."""
+    emulator, libc = shutil.which("qemu-aarch64"), Path("/usr/aarch64-linux-gnu")
+    if emulator is None or not libc.exists():
+        pytest.skip("needs qemu-aarch64 (Debian's qemu-user) and its libc at /usr/aarch64-linux-gnu")
+    words = ["tree", "/diskless/somewhere/base"]
+    here = output_of(compile_program("calls.c", tmp_path), words[0], LIBRARY, words[1])
+    monkeypatch.setenv("CC", "aarch64-linux-gnu-gcc")
+    program, library = compile_program("calls.c", built_for_aarch64), built_for_aarch64 / "libdiskless.so"
+    there = output_of(emulator, "-L", libc, program, words[0], library, words[1])
+    expected, found = ([line for line in said.splitlines() if "openat2" not in line] for said in (here, there))
+    assert len(found) > 30_000
+    assert [pair for pair in zip(expected, found, strict=True) if pair[0] != pair[1]] == []

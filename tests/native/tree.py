@@ -127,6 +127,8 @@ class NativeTree:
 
 # The fixture `build`: what is to be built, and with which sanitizer.
 Build = Callable[..., Path]
+# The fixture `once`: the name of what is to be made, and what makes it in a directory.
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 def sanitizer_options(sanitizer: str) -> list[str]:
