@@ -141,6 +141,13 @@ def finds_nothing(*words: object) -> None:
     assert not re.search("ERROR|WARNING|runtime error", done.stderr), done.stderr[-6000:]
 
 
+def test_a_signal_handler_in_the_midst_of_malloc_opens_and_makes_files(tmp_path: Path) -> None:
+    """Whoever changes names does not wait for malloc, whose lock the interrupted thread may hold."""
+    program = compile_program("locked_malloc.c", tmp_path)
+    done = subprocess.run([program, LIBRARY], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # building takes most of it
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])

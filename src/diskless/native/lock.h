@@ -8,12 +8,14 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
 
 #include "kernel.h"
+#include "pool.h"
 
 namespace diskless {
 
@@ -25,9 +27,14 @@ class Lock {
     const bool again = reading++ != 0;
     std::atomic_signal_fence(std::memory_order_seq_cst);
     std::uint32_t state = state_.load();
+    bool has_waited = false;
     while (true) {
-      if ((state & writing) != 0 || ((state & (wanted | forking)) == wanted && !again)) {
-        wait(state);
+      const bool is_behind = (state & (wanted | forking)) == wanted && !again && !has_waited;
+      if ((state & writing) != 0 || is_behind) {
+        // Behind one who only waits to write nobody waits for long: this may be a signal handler whose thread holds what
+        // a reader waits for, such as malloc's lock.
+        wait(state, is_behind ? &patience : nullptr);
+        has_waited = is_behind;
         state = state_.load();
       } else if (state_.compare_exchange_weak(state, state + 1)) {
         return;
@@ -55,13 +62,16 @@ class Lock {
       }
     }
     signals_before_ = before;
+    begin_to_use_pool();
   }
 
   void unlock() {
     const sigset_t before = signals_before_;
+    cease_to_use_pool();
     state_.store(0);
     wake();
     sigprocmask(SIG_SETMASK, &before, nullptr);
+    free_what_was_put_off();
   }
 
   // Around fork: no writer is in the midst of a change. Readers go on, since fork waits for libc's locks as well, and who
@@ -112,10 +122,12 @@ class Lock {
   // How often this thread reads. The model of storage that never allocates.
   static inline thread_local unsigned reading __attribute__((tls_model("initial-exec"))) = 0;
 
-  void wait(std::uint32_t seen) {
+  static constexpr timespec patience{0, 10'000'000};
+
+  void wait(std::uint32_t seen, const timespec *timeout = nullptr) {
     kernel::KeepErrno keep;
     waiting_.fetch_add(1);
-    ::syscall(SYS_futex, &state_, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+    ::syscall(SYS_futex, &state_, FUTEX_WAIT_PRIVATE, seen, timeout, nullptr, 0);
     waiting_.fetch_sub(1);
   }
 

@@ -6,6 +6,8 @@
 
 #include <unistd.h>
 
+#include "pool.h"
+
 namespace {
 
 [[noreturn]] void give_up(const char *why, std::size_t length) {
@@ -14,7 +16,7 @@ namespace {
 }
 
 void *allocate(std::size_t size) {
-  void *memory = std::malloc(size ? size : 1);
+  void *memory = diskless::allocate_anywhere(size);
   static const char why[] = "diskless: out of memory\n";
   if (!memory) give_up(why, sizeof why - 1);
   return memory;
@@ -29,10 +31,10 @@ void *allocate(std::size_t size) {
 
 void *operator new(std::size_t size) { return allocate(size); }
 void *operator new[](std::size_t size) { return allocate(size); }
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete[](void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
-void operator delete[](void *memory, std::size_t) noexcept { std::free(memory); }
+void operator delete(void *memory) noexcept { diskless::free_anywhere(memory); }
+void operator delete[](void *memory) noexcept { diskless::free_anywhere(memory); }
+void operator delete(void *memory, std::size_t) noexcept { diskless::free_anywhere(memory); }
+void operator delete[](void *memory, std::size_t) noexcept { diskless::free_anywhere(memory); }
 
 namespace std {
 
