@@ -38,7 +38,11 @@ void Lookup::start(int dirfd, const char *path) {
     here_ = {status.st_dev, status.st_ino};
     return;
   }
-  if (const std::uint64_t number = working_directory()) return start_in(number);
+  if (const std::uint64_t number = working_directory()) {
+    start_in(number);
+    if (path[std::strspn(path, "./")] != '\0') start_by_names();  // libc takes away dots without a look at names
+    return;
+  }
   // A directory that a shadow hides may be the working directory: so join, and begin at the root.
   char directory[PATH_MAX];
   const ssize_t length = kernel::getcwd(directory, sizeof directory);
@@ -55,12 +59,12 @@ void Lookup::start_in(std::uint64_t directory) {
   tree_lock.lock_shared();
   in_tree_ = true;
   limit_ = at_ = find_directory(directory);
-  if (at_ == nullptr) return fail(ENOENT);  // removed
-  if ((resolve_ & resolve_by_names) != 0) start_by_names();
+  if (at_ == nullptr) fail(ENOENT);  // removed
 }
 
-// Puts the path of where it begins in front of the rest, which is empty or begins with a slash.
+// For realpath: puts the path of where it begins in front of the rest.
 void Lookup::start_by_names() {
+  if (done_ || (resolve_ & resolve_by_names) == 0) return;
   if (at_->is_removed()) return fail(ENOENT);
   const std::string path = path_of(*at_);
   tree_lock.unlock_shared();
@@ -89,10 +93,10 @@ bool Lookup::start_at_working_directory(const char *path) {
     return true;
   }
   start_in(number);
-  if (!in_tree_) return true;
   limit_ = nullptr;
   inode_ = at_;
   last_ = Last::name;
+  start_by_names();
   return true;
 }
 
@@ -133,11 +137,8 @@ bool Lookup::start_at_descriptor(const char *path) {
       return true;
     }
     last_ = Last::name;
-    if (!prepend(rest)) {
-      fail(ENAMETOOLONG);
-    } else if ((resolve_ & resolve_by_names) != 0) {
-      start_by_names();
-    }
+    if (!prepend(rest)) fail(ENAMETOOLONG);
+    start_by_names();
     return true;
   }
   return false;
