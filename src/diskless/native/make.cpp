@@ -67,7 +67,7 @@ int make_node_at(const Lookup &found, mode_t mode) {
 
 int link_found(Inode &source, const Lookup &target) {
   if (const int error = is_free(target, false)) return error;
-  if (source.volume != target.parent()->volume) return -EXDEV;
+  if (are_apart(source, *target.parent())) return -EXDEV;
   if (!may_link(source)) return -EPERM;
   if (const int error = may_create(*target.parent())) return -error;
   if (source.is_directory()) return -EPERM;

@@ -32,7 +32,7 @@ int rename_found(const Lookup &source, const Lookup &target, unsigned flags) {
     if (each->last() != Last::name) return each == &target && (flags & RENAME_NOREPLACE) != 0 ? -EEXIST : -EBUSY;
   }
   Inode &from = *source.parent(), &to = *target.parent();
-  if (from.volume != to.volume) return -EXDEV;
+  if (are_apart(from, to)) return -EXDEV;
   for (const Lookup *each : {&source, &target}) {
     if (each->inode() != nullptr && is_mount_point(*each->inode())) return -EBUSY;
   }

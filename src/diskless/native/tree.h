@@ -93,6 +93,11 @@ struct Inode {
   Inode *find_visible(std::string_view name) const;
 };
 
+// Whether names and links cross from one volume to another. A removed directory has none any more, and is asked next.
+inline bool are_apart(const Inode &one, const Inode &other) {
+  return one.volume != other.volume && !one.is_removed() && !other.is_removed();
+}
+
 // What permissions are decided by, wherever the inode keeps it.
 struct Attributes {
   mode_t mode;
