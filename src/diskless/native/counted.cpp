@@ -19,9 +19,39 @@ constinit std::atomic<Standing> standings[most_numbers];
 
 namespace {
 
+// Bytes that a measurement leaves to the writes after it. While one goes on there is none; and what it finds counts only
+// if no other has begun since, or it might be given out long after others have used it up.
+class Credit {
+ public:
+  std::uint64_t begin_measurement() {
+    std::uint64_t word = word_.load(), begun;
+    do {
+      begun = ((word >> bits) + 1) << bits;
+    } while (!word_.compare_exchange_weak(word, begun));
+    return begun;
+  }
+
+  void end_measurement(std::uint64_t begun, long long bytes) {
+    word_.compare_exchange_strong(begun, begun | std::min(static_cast<std::uint64_t>(bytes), most));
+  }
+
+  bool take(long long bytes) {
+    std::uint64_t word = word_.load(std::memory_order_relaxed);
+    while ((word & most) >= static_cast<std::uint64_t>(bytes)) {
+      if (word_.compare_exchange_weak(word, word - static_cast<std::uint64_t>(bytes))) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr unsigned bits = 48;
+  static constexpr std::uint64_t most = (std::uint64_t{1} << bits) - 1;
+  std::atomic<std::uint64_t> word_{0};  // above these bits it counts the measurements
+};
+
 // What may be written before the next measurement, and what threads are about to write that a measurement cannot see.
 struct Account {
-  std::atomic<long long> credit;
+  Credit credit;
   std::atomic<long long> in_flight;
 };
 
@@ -32,7 +62,7 @@ Account accounts[most_volumes];
 
 // All processes that came of this one by fork write into one memory.
 struct Shared {
-  std::atomic<long long> credit;
+  Credit credit;
 };
 Shared alone{};
 Shared *shared = &alone;
@@ -104,10 +134,6 @@ const Volume *identify(int fd, const struct stat &status, Standing *standing) {
 // A measurement's result as a credit. What others take of the same memory is not seen, so the credit is a part of it.
 long long credit_of(long long free) { return std::clamp(free / 8, std::min(free, least_credit), most_credit); }
 
-bool take_from(std::atomic<long long> &credit, long long bytes) {
-  return credit.load(std::memory_order_relaxed) >= bytes && credit.fetch_sub(bytes, std::memory_order_relaxed) >= bytes;
-}
-
 // The most that a write of the length can take: it may begin and end within a page.
 long long most_taken(std::uint64_t length) {
   return static_cast<long long>(std::min<std::uint64_t>(length, 1ull << 61)) + 2 * page_bytes;
@@ -156,7 +182,7 @@ bool take_credit(int fd, std::uint64_t length) {
   if (standing == unknown) return false;
   const long long bytes = most_taken(length);
   Account *account = account_of(standing);
-  return (account == nullptr || take_from(account->credit, bytes)) && take_from(shared->credit, bytes);
+  return (account == nullptr || account->credit.take(bytes)) && shared->credit.take(bytes);
 }
 
 Permit::Permit(int fd, off_t offset, std::uint64_t length, Kind kind) : length_(length) {
@@ -183,6 +209,8 @@ void Permit::measure(int fd, off_t offset, Kind kind) {
 
   reserved_ = most_taken(length_);
   Account *account = account_of(standing_);
+  const std::uint64_t begun = shared->credit.begin_measurement();
+  const std::uint64_t begun_here = account != nullptr ? account->credit.begin_measurement() : 0;
   const long long others = in_flight.fetch_add(reserved_);
   const long long memory = std::max(0ll, memory_left().free_bytes - promised_bytes() - others);
   long long free = memory;
@@ -194,13 +222,11 @@ void Permit::measure(int fd, off_t offset, Kind kind) {
     standing_ = of_no_volume;
   }
   if (free >= reserved_) {
-    shared->credit.store(credit_of(memory - reserved_), std::memory_order_relaxed);
-    if (account != nullptr) account->credit.store(free - reserved_, std::memory_order_relaxed);
+    shared->credit.end_measurement(begun, credit_of(memory - reserved_));
+    if (account != nullptr) account->credit.end_measurement(begun_here, free - reserved_);
     return;
   }
   // To the page.
-  shared->credit.store(0, std::memory_order_relaxed);
-  if (account != nullptr) account->credit.store(0, std::memory_order_relaxed);
   if ((flags & O_APPEND) != 0 && kind == Kind::write) offset = status.st_size;
   if (offset == own_offset) offset = kernel::lseek(fd, 0, SEEK_CUR);
   if (offset < 0) return;
