@@ -127,7 +127,11 @@ int source_descriptor(int dirfd, const char *path, int flags) {
 int error_of_link_out(const Lookup &target) {
   struct stat status;
   if (const int error = error_of_parent(target)) return error;
-  return kernel::fstatat(target.dirfd(), target.path(), &status, AT_SYMLINK_NOFOLLOW) == 0 ? EEXIST : EXDEV;
+  // The name itself is asked for, and not what a slash behind it would make of it.
+  std::string path = target.path();
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  if (kernel::fstatat(target.dirfd(), path.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+  return path == target.path() ? EXDEV : ENOENT;
 }
 
 template <typename Next>
