@@ -16,7 +16,7 @@ from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound, T
 from diskless.forks import LOCK, at_fork
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
-from diskless.ram.store import Wanted
+from diskless.ram.store import Wanted, kept_bytes
 
 if TYPE_CHECKING:
     from diskless.loader import client
@@ -56,7 +56,14 @@ class Job:
     """
 
     def __init__(
-        self, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display
+        self,
+        request: Request,
+        spec: SourceSpec,
+        store: Store,
+        budget_bytes: int | None,
+        show: Display,
+        *,
+        lazy: bool = False,
     ) -> None:
         self.request = request
         self.url = spec.display
@@ -68,6 +75,9 @@ class Job:
         self.mounts = 0
         self.held = False
         self.shown = False  # by a Mount that does not wait for all bytes
+        self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
+        # Why files of a lazy load could not be had, by path, until they can.
+        self.refusals: dict[str, DisklessError] = {}
         self.files: dict[str, RamFile] = {}
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
@@ -83,16 +93,23 @@ class Job:
 
     @classmethod
     def join(
-        cls, request: Request, spec: SourceSpec, store: Store, budget_bytes: int | None, show: Display
+        cls,
+        request: Request,
+        spec: SourceSpec,
+        store: Store,
+        budget_bytes: int | None,
+        show: Display,
+        *,
+        lazy: bool = False,
     ) -> tuple[Job, bool]:
         """Return the job of an equal request, or a new one and True: then the caller has to `start` it.
 
-        The caller holds LOCK.
+        The caller holds LOCK. A lazy job that somebody joins who wants all is told so by `fetch_all`.
         """
         job = _joinable.get(request)
         if job is not None and not job.failed:
             return job, False
-        job = _joinable[request] = cls(request, spec, store, budget_bytes, show)
+        job = _joinable[request] = cls(request, spec, store, budget_bytes, show, lazy=lazy)
         return job, True
 
     def __repr__(self) -> str:
@@ -119,16 +136,30 @@ class Job:
             self._run()
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Return when every byte is in RAM.
+        """Return when every byte is in RAM; what a lazy load has not fetched yet is fetched now, and kept.
 
-        Raises TimeoutError when that takes longer than `timeout_s` seconds (the load goes on), or the load's own error.
+        Raises BudgetExceeded where that does not fit, TimeoutError when it takes longer than `timeout_s` seconds (the
+        load goes on), or the load's own error.
         """
         if self._loading_pid is not None:
             self._wait_for_parent(timeout_s)
-        elif not self._settled.wait(timeout_s):
-            raise self._timeout(timeout_s)
+        else:
+            self.fetch_all()
+            if not self._settled.wait(timeout_s):
+                raise self._timeout(timeout_s)
         if self._error is not None:
             raise _again(self._error)
+
+    def fetch_all(self) -> None:
+        """Make a lazy load one of all files, of which none is dropped; BudgetExceeded where they do not fit."""
+        with LOCK:
+            if not self.lazy:
+                return
+            self.store.keep(self.files.values(), self._budget_bytes)
+            self.lazy = False
+            if self._transfer is not None:
+                self._transfer.fetch_all()
+            _tell_room()
 
     def wait_for_names(self) -> None:
         """Return when it is known which files there will be, and their memory is set aside; raises as `wait` does."""
@@ -139,9 +170,12 @@ class Job:
     def _wait_for_parent(self, timeout_s: float | None) -> None:
         """In a forked child: poll, since nothing here is told when the parent's Loader has fetched a file."""
         until = time.monotonic() + timeout_s if timeout_s is not None else None
+        for file in self.files.values():
+            if file.lazy:
+                native.gate_ask(file.gate)
         for path, file in self.files.items():
             while not file.complete and (opened := native.gate_opened(file.gate)) is not True:
-                if opened is False or os.getppid() != self._loading_pid:
+                if opened is False or not _is_running(self._loading_pid):
                     raise TransferError(f"{self.url}: {path} is not complete, and the process that loaded it gave up")
                 if until is not None and time.monotonic() > until:
                     raise self._timeout(timeout_s)
@@ -183,6 +217,12 @@ class Job:
     def _release(self) -> None:
         claimed, self._claimed, self.files = self._claimed, [], {}
         self.store.release(claimed)
+        _tell_room()
+
+    def _room(self) -> int:
+        """Return what the budget leaves to lazy files."""
+        assert self._budget_bytes is not None
+        return max(0, self._budget_bytes - kept_bytes())
 
     def _run(self) -> None:
         started = time.monotonic()
@@ -240,8 +280,9 @@ class Job:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
         wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         with LOCK:
-            files, mine = self.store.claim(wanted, self._budget_bytes)
+            files, mine = self.store.claim(wanted, self._budget_bytes, lazy=self.lazy)
             self._claimed.extend(files)
+            _tell_room()
             if not self._listed.is_set():
                 self.files = {"" if is_object else entry.path: file for entry, file in zip(objects, files, strict=True)}
                 self._listed.set()
@@ -271,11 +312,22 @@ class Job:
             self._display.update(before + done_bytes, total)
 
         def on_file(number: int) -> None:
+            entry, file = work[number]
+            self.refusals.pop(entry.path, None)
             with LOCK:
-                self.store.settle(work[number][1], complete=True)
+                if not file.lazy:
+                    self.store.settle(file, complete=True)
+
+        def on_refusal(number: int, error: DisklessError) -> None:
+            path = work[number][0].path
+            self.refusals[path] = error
+            _log.warning("%s: %s cannot be opened now: %s", self.url, path, error)
 
         if work:
-            transfer.fetch([client.Target(entry, file.fd, file.gate) for entry, file in work], on_progress, on_file)
+            room = self._room() if self._budget_bytes is not None else None
+            lazy = client.Lazy(on_refusal, room) if self.lazy else None
+            targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
+            transfer.fetch(targets, on_progress, on_file, lazy)
         with LOCK:
             for _, file in work:
                 self.store.settle(file, complete=True)
@@ -336,6 +388,23 @@ def _words(words: tuple[str, ...] | None) -> str:
 def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
     version = entry.version or entry.etag
     return FileKey(spec.identity, entry.key, version) if version else None
+
+
+def _is_running(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _tell_room() -> None:
+    """Tell the lazy jobs what their files may take now, where a budget says so. The caller holds LOCK."""
+    for job in _joinable.values():
+        if job.lazy and job._transfer is not None and job._budget_bytes is not None:
+            job._transfer.set_room(job._room())
 
 
 def _again(error: BaseException) -> BaseException:

@@ -25,6 +25,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "gate_make": (_INT, ()),
     "gate_free": (_INT, (_INT,)),
     "gate_settle": (_INT, (_INT, _INT)),
+    "gate_ask": (_INT, (_INT,)),
     "gate_state": (_INT, (_INT,)),
     "gate_descriptors": (_INT, (ctypes.POINTER(_INT), ctypes.POINTER(_INT))),
     "set_directory": (_INT, (_STR, _UINT, _LONGLONG)),
@@ -150,6 +151,11 @@ def gate_free(gate: int) -> None:
 def gate_settle(gate: int, *, complete: bool) -> None:
     """Open a gate, or let those who wait there fail; what was settled before stays as it is."""
     _call("gate_settle", gate, complete)
+
+
+def gate_ask(gate: int) -> None:
+    """Have the Loader fetch a file, as an open of it would."""
+    _call("gate_ask", gate)
 
 
 def gate_opened(gate: int) -> bool | None:

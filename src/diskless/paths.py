@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from diskless.errors import DisklessError
     from diskless.job import Job, Request, Stats
     from diskless.progress import Progress
     from diskless.ram import Backing
 
-_LOADS = ("eager", "background")
+_LOADS = ("eager", "background", "lazy")
 # The Mounts that are open. Guarded by LOCK.
 _open: list[Mount] = []
 _ready = False
@@ -55,10 +56,18 @@ class Mount:
         """Whether the path is gone."""
         return self._closed
 
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Return when every byte is in RAM; at once, unless it loads in the background.
+    @property
+    def refusals(self) -> dict[str, DisklessError]:
+        """Why files of a lazy Mount could not be opened, by their path below the Mount's, until an open succeeds."""
+        return dict(self._job.refusals)
 
-        Raises TimeoutError after `timeout_s` seconds (the load goes on), or the load's own error.
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when every byte is in RAM: at once where it was loaded eagerly.
+
+        What a lazy Mount has not fetched is fetched now, and nothing of it is dropped from now on.
+
+        Raises BudgetExceeded where that does not fit, TimeoutError after `timeout_s` seconds (the load goes on), or the
+        load's own error.
         """
         self._job.wait(timeout_s)
 
@@ -113,8 +122,12 @@ def mount(
             words of `huggingface_hub.snapshot_download`.
         load: ``"eager"`` returns when every byte is in RAM. ``"background"`` returns when the names and sizes are
             known: who opens a file that is not complete waits for it, in Python and in native code, and it is fetched
-            next. Where a file does not come the open fails with EIO, and `Mount.wait` raises the reason. On a
-            Directory, and where no Loader process can be started, it is ``"eager"``, and a warning says so.
+            next. Where a file does not come the open fails with EIO, and `Mount.wait` raises the reason. ``"lazy"``
+            also returns then, and fetches a file when it is first opened. When memory is short, files that nobody has
+            open or mapped are dropped, those first that were not read for longest, and come back on the next open.
+            Where a file cannot be had the open fails with EIO, `Mount.refusals` has the reason, and the next open tries
+            again. On a Directory, and where no Loader process can be started, both are ``"eager"``, and a warning says
+            so.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
             ``endpoint_url``, …).
@@ -151,9 +164,15 @@ def mount(
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
+    early = load != "eager" and _may_show_early(chosen, load)
+    lazy = early and load == "lazy"
+    job = _job(
+        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False, lazy=lazy
+    )
     try:
-        wait = job.wait_for_names if load == "background" and _may_show_early(job) else job.wait
+        if not lazy:
+            job.fetch_all()
+        wait = job.wait_for_names if early else job.wait
         wait()
         with LOCK:
             wait()  # it may have failed in between, and holds nothing then
@@ -201,7 +220,13 @@ def prefetch(
 
     with LOCK:
         chosen = choose(backing)
-    return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+    try:
+        job.fetch_all()
+    except BaseException:
+        job.close()
+        raise
+    return job
 
 
 def mounts() -> list[Mount]:
@@ -221,6 +246,7 @@ def _job(
     progress: Progress,
     *,
     keep: bool,
+    lazy: bool = False,
 ) -> Job:
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
     from diskless import sources
@@ -229,7 +255,8 @@ def _job(
     from diskless.ram import parse_size, store_of
 
     budget_bytes = parse_size(budget)
-    show = display(progress, url if isinstance(url, str) else "")
+    # A bar would stand there for as long as the Mount.
+    show = display(progress if not lazy or callable(progress) else False, url if isinstance(url, str) else "")
     spec = sources.resolve(url, session=session, storage_options=storage_options)
     request = Request(
         spec.display,
@@ -239,7 +266,7 @@ def _job(
         backing.name,
     )
     with LOCK:
-        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show)
+        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show, lazy=lazy)
         if keep:
             job.held = True
         else:
@@ -254,19 +281,19 @@ def _check_load(load: str) -> None:
         raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
 
 
-def _may_show_early(job: Job) -> bool:
+def _may_show_early(backing: Backing, load: str) -> bool:
     """Whether names may be seen before the bytes are there; says so in the log where not."""
     import logging
 
     from diskless.loader import process
 
     reason = None
-    if job.store.backing.name != "tree":
-        reason = f"{job.store.backing.name} shows complete files only"
+    if backing.name != "tree":
+        reason = f"{backing.name} shows complete files only"
     elif not process.can_start():
         reason = "no Loader process can be started here, and a thread could not let in who waits with the GIL held"
     if reason is not None:
-        logging.getLogger("diskless").warning("%s is loaded eagerly, not in the background: %s", job.url, reason)
+        logging.getLogger("diskless").warning("load=%r: loaded eagerly, since %s", load, reason)
     return reason is None
 
 

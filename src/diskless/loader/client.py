@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,17 @@ class Target(NamedTuple):
     gate: int = -1
 
 
+class Lazy(NamedTuple):
+    """How a transfer fetches a file only when a reader waits for it, and may drop it again.
+
+    `on_refusal` is called with the number of a file that cannot be had now, and why; the next open tries again.
+    `most_bytes` is what lazy files of this process may take.
+    """
+
+    on_refusal: Callable[[int, DisklessError], None]
+    most_bytes: int | None = None
+
+
 @dataclass
 class _Progress:
     """Which parts are in place; kept here, so that a new Loader can take up what is missing."""
@@ -75,9 +87,11 @@ class Job:
     def __init__(self, spec: SourceSpec) -> None:
         self.stats = JobStats()
         self._spec = spec
-        # Guards the two below: `cancel` meets the connection of the present Loader, or there will be no other.
+        # Guards all below: who cancels, or asks for all, meets the connection of the present Loader or tells the next.
         self._lock = threading.Lock()
         self._cancelled = False
+        self._all_wanted = False
+        self._most_bytes: int | None = None
         self._channel: Channel | None = None
 
     def __enter__(self) -> Job:
@@ -120,19 +134,38 @@ class Job:
 
         return self._with_replacements(ask)
 
+    def fetch_all(self) -> None:
+        """Have a lazy `fetch`, in another thread, go on with all files and then return."""
+        with self._lock:
+            self._all_wanted = True
+            self._tell({"op": "fetch_all"})
+
+    def set_room(self, most_bytes: int) -> None:
+        """Say how much lazy files of this process may take from now on."""
+        with self._lock:
+            self._most_bytes = most_bytes
+            self._tell({"op": "room", "bytes": most_bytes})
+
+    def _tell(self, message: Message) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # another Loader is told when it is there
+                self._channel.send(message)
+
     def fetch(
         self,
         files: Sequence[Target],
         on_progress: Callable[[int], None] = lambda done_bytes: None,
         on_file: Callable[[int], None] = lambda number: None,
+        lazy: Lazy | None = None,
     ) -> None:
-        """Write every object into its descriptor; returns when all bytes are in place.
+        """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
         `on_progress` is called about ten times a second with the bytes in place, `on_file` with the number of each file
         that is complete. Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
         progress = _Progress([file.entry.size_bytes for file in files])
-        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress, on_file))
+        self._most_bytes = lazy.most_bytes if lazy is not None else None
+        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy))
 
     def _fetch(
         self,
@@ -141,16 +174,22 @@ class Job:
         progress: _Progress,
         on_progress: Callable[[int], None],
         on_file: Callable[[int], None],
+        lazy: Lazy | None,
     ) -> None:
         if self.stats.loaders_lost:
-            # What the last one has sealed is complete, though it did not live to say so.
+            # What the last one has let readers in to is complete, and what it shut again is not, though it did not live
+            # to say so.
             for number, file in enumerate(files):
-                if file.gate >= 0 and native.is_sealed(file.fd):
+                if file.gate >= 0 and (native.gate_opened(file.gate) or native.is_sealed(file.fd)):
                     progress.parts[number] = [Part(number, 0, file.entry.size_bytes)]
+                elif lazy is not None and not progress.missing(number):
+                    progress.parts[number] = []
         progress.bytes_before = progress.done_bytes()
         numbers = [number for number in range(len(files)) if progress.missing(number)]
         for number in set(range(len(files))).difference(numbers):
             on_file(number)
+        if lazy is not None:  # what is complete may be dropped
+            numbers = [number for number, file in enumerate(files) if file.entry.size_bytes]
         process.make_room(len(numbers))
         # A thread of this process could not let anybody in who holds the GIL.
         gated = not process.in_process() and any(file.gate >= 0 for file in files)
@@ -167,7 +206,10 @@ class Job:
             sent += len(piece)
         if not numbers:
             return
-        channel.send({"op": "fetch"})
+        with self._lock:
+            if self._most_bytes is not None:
+                channel.send({"op": "room", "bytes": self._most_bytes})
+            channel.send({"op": "fetch", "lazy": lazy is not None and not self._all_wanted})
         retries_before, received = self.stats.retries, 0
         while True:
             try:
@@ -176,7 +218,11 @@ class Job:
                 self.stats.refetched_bytes += max(0, progress.bytes_before + received - progress.done_bytes())
                 raise
             content: Any = message
-            if message["op"] == "progress":
+            if message["op"] == "refused_file" and lazy is not None:
+                lazy.on_refusal(numbers[content["file"]], _error(message))
+            elif message["op"] == "progress":
+                for number in content["dropped"]:
+                    progress.parts[numbers[number]] = []
                 for number, start, end in content["parts"]:
                     file = numbers[number]
                     progress.parts[file].append(Part(file, start, end))
@@ -233,9 +279,13 @@ class Job:
         while True:
             message, _ = channel.receive()
             if message["op"] == "error":
-                kind = getattr(errors, str(message["kind"]), TransferError)
-                raise (kind if issubclass(kind, DisklessError) else TransferError)(str(message["message"]))
+                raise _error(message)
             if message["op"] != "credentials":
                 return message
             assert self._spec.refresh is not None
             channel.send({"op": "credentials", "credentials": self._spec.refresh().to_message()})
+
+
+def _error(message: Message) -> DisklessError:
+    kind = getattr(errors, str(message["kind"]), TransferError)
+    return (kind if issubclass(kind, DisklessError) else TransferError)(str(message["message"]))

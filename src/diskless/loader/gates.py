@@ -13,13 +13,20 @@ from collections.abc import Callable
 _PAGE_BYTES = 1 << 20
 _BEATS, _LOADER, _FIRST = 0, 1, 2
 _GATES_IN_PAGE = _PAGE_BYTES // 4 - _FIRST
-_WANTED, _OPENED, _FAILED = 1, 2, 3
+_CLOSED, _WANTED, _OPENED, _FAILED, _REFUSED = 0, 1, 2, 3, 4
 _FUTEX = {"x86_64": 202, "aarch64": 98}
 _FUTEX_WAKE, _ALL = 1, 0x7FFFFFFF
+
+_WANTED_BYTE = bytes([_WANTED])
 
 # By the identity of the page: all connections of one process share it.
 _attached: dict[tuple[int, int], Gates] = {}
 _attach_lock = threading.Lock()
+
+
+def in_page(gate: int) -> int:
+    """Return the number of a gate within its page."""
+    return gate % _GATES_IN_PAGE
 
 
 def attach(memory: int, event: int) -> Gates:
@@ -48,18 +55,32 @@ class Gates:
         self._watchers: list[Callable[[], None]] = []
         threading.Thread(target=self._watch, name="diskless-gates", daemon=True).start()
 
-    def settle(self, gate: int, *, complete: bool) -> None:
-        """Let who waits for the file go on, or tell that its bytes will not come."""
+    def settle(self, gate: int, *, complete: bool, last: bool = True) -> None:
+        """Let who waits for the file go on, or tell that its bytes do not come: unless `last`, others may ask again."""
         word = _FIRST + gate % _GATES_IN_PAGE
-        waited_for = self.is_wanted(gate)
-        self._words[word] = _OPENED if complete else _FAILED
+        waited_for = self._words[word] == _WANTED
+        self._words[word] = _OPENED if complete else _FAILED if last else _REFUSED
         # Who came in between sees it soon: its waits are short.
         if waited_for:
             self._wake(word)
 
-    def is_wanted(self, gate: int) -> bool:
-        """Whether a reader waits for the file."""
-        return self._words[_FIRST + gate % _GATES_IN_PAGE] == _WANTED
+    def close(self, gate: int) -> None:
+        """Have whoever comes wait for the file."""
+        self._words[_FIRST + gate % _GATES_IN_PAGE] = _CLOSED
+
+    def is_open(self, gate: int) -> bool:
+        """Whether nobody needs to wait for the file."""
+        return self._words[_FIRST + gate % _GATES_IN_PAGE] == _OPENED
+
+    def wanted(self) -> list[int]:
+        """Return the gates at which readers wait, as `in_page` numbers them."""
+        found, at = [], 4 * _FIRST
+        # A search, since there may be a gate for each of very many files.
+        while (at := self._page.find(_WANTED_BYTE, at)) >= 0:
+            word, at = divmod(at, 4)[0], at + 1
+            if self._words[word] == _WANTED:
+                found.append(word - _FIRST)
+        return found
 
     def beat(self) -> None:
         """Tell those who wait that bytes arrive."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import threading
 
@@ -18,6 +19,8 @@ _IDLE_S = 5.0
 def main() -> None:
     """Serve until the user's process is gone or has had nothing to load for a while."""
     _raise_descriptor_limit()
+    # Who opens a file while this process holds a lease on it (room.py) makes the kernel send one.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
     import diskless.sources.s3  # noqa: F401  # while nothing is asked yet

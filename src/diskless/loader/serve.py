@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from diskless.errors import DescriptorLimit, DisklessError
 from diskless.loader.plan import Part
 from diskless.loader.protocol import Channel, Message, pieces
-from diskless.loader.transfer import Transfer, known
+from diskless.loader.transfer import Happened, Transfer, known
 
 if TYPE_CHECKING:
     from diskless.loader.gates import Gates
+    from diskless.loader.room import Room
     from diskless.sources import Credentials, Object, Source
 
 _LIST_PIECE = 200
@@ -36,7 +38,12 @@ class Service:
         self._files: list[tuple[Object, int]] = []
         self._missing: list[Part] = []
         self._gates: Gates | None = None
-        self._gate_of: dict[int, int] = {}  # by the number of the file; of those that are not settled
+        self._gate_of: dict[int, int] = {}  # by the number of the file; of those that are not complete
+        self._file_of: dict[int, int] = {}  # by the number of the gate in its page
+        self._complete: list[tuple[int, int]] = []  # files and gates that need nothing any more
+        self._lazy = self._all_wanted = False
+        self._room: Room | None = None  # where lazy files find it
+        self._most_bytes: int | None = None  # that lazy files may take
         self._incomplete = False  # not all files arrived: nothing is fetched
         self._credentials: Credentials | None = None
         self._credentials_there = threading.Event()
@@ -49,6 +56,8 @@ class Service:
             "gates": self._take_gates,
             "files": self._take_files,
             "fetch": self._fetch,
+            "fetch_all": self._fetch_all,
+            "room": self._take_room,
             "credentials": self._take_credentials,
         }
         try:
@@ -71,6 +80,7 @@ class Service:
                 self._gates.unwatch(self._hurry)
             transfer = self._transfer
             if transfer is not None:
+                self._keep_all()
                 transfer.cancel()
                 self._let_go()
                 transfer.join()
@@ -121,6 +131,7 @@ class Service:
         self._gates.watch(self._hurry)
 
     def _take_files(self, message: Message, descriptors: list[int]) -> None:
+        from diskless.loader.gates import in_page
         from diskless.sources import Object
 
         entries: Any = message["files"]
@@ -132,48 +143,113 @@ class Service:
             number = len(self._files)
             self._files.append((Object.from_message(entry), fd))
             self._missing.extend(Part(number, start, end) for start, end in missing)
-            if gate >= 0:
-                self._gate_of[number] = gate
+            if gate >= 0 and self._gates is not None:
+                self._file_of[in_page(gate)] = number
+                if missing or not self._gates.is_open(gate):
+                    self._gate_of[number] = gate
+                else:
+                    self._complete.append((number, gate))
 
     def _fetch(self, message: Message, descriptors: list[int]) -> None:
         assert self._source is not None
         if self._incomplete:
             return
-        transfer = Transfer(self._source, self._files, self._missing, self._report, self._end, self._complete_file)
-        transfer.start()
-        self._transfer = transfer
+        self._lazy = bool(message["lazy"]) and not self._all_wanted
+        if self._lazy:
+            from diskless.loader.room import room
+
+            self._room = room
+        transfer = self._transfer = Transfer(
+            self._source,
+            self._files,
+            self._missing,
+            self._report,
+            self._end,
+            self._complete_file,
+            self._refuse_file if self._lazy else None,
+        )
         self._missing = []
+        for number, gate in self._complete if self._lazy else ():
+            self._may_drop(number, gate)
+        transfer.start()
         self._hurry()  # for those who came before
+
+    def _fetch_all(self, message: Message, descriptors: list[int]) -> None:
+        """Make a lazy transfer one of all files, of which none is dropped any more."""
+        self._all_wanted = True
+        if self._transfer is not None and self._lazy:
+            self._lazy = False
+            self._keep_all()
+            self._transfer.fetch_all()
+
+    def _keep_all(self) -> None:
+        if self._room is not None and self._transfer is not None:
+            self._room.keep(self._transfer)
+
+    def _take_room(self, message: Message, descriptors: list[int]) -> None:
+        self._most_bytes = int(str(message["bytes"]))
 
     def _hurry(self) -> None:
         """Fetch first what readers wait for."""
-        if self._gates is not None and self._transfer is not None:
-            wanted = {number for number, gate in list(self._gate_of.items()) if self._gates.is_wanted(gate)}
-            if wanted:
-                self._transfer.hurry(wanted)
+        gates, transfer = self._gates, self._transfer
+        if gates is None or transfer is None:
+            return
+        wanted = {self._file_of[gate] for gate in gates.wanted() if gate in self._file_of}
+        if not self._lazy:
+            transfer.hurry(wanted)
+            return
+        assert self._room is not None
+        for number in wanted:
+            try:
+                self._room.fetch(transfer, number, self._files[number][0].key, self._most_bytes)
+            except BaseException as error:
+                self._refuse_file(number, error)
 
     def _complete_file(self, number: int) -> None:
-        """Seal a file that readers may be waiting for, and let them in. Others are sealed by the user's process."""
+        """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""
         gate = self._gate_of.pop(number, -1)
         if self._gates is None or gate < 0:
             return
         entry, fd = self._files[number]
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-        seal(fd)
+        os.utime(fd, ns=(time.time_ns(), entry.mtime_ns))
+        if self._lazy:
+            self._may_drop(number, gate)
+        else:
+            seal(fd)
         self._gates.settle(gate, complete=True)
 
-    def _report(self, done_bytes: int, parts: Sequence[Part], retries: int) -> bool:
+    def _refuse_file(self, number: int, error: BaseException) -> None:
+        """Tell who waits for a lazy file that it does not come now, and the user's process why."""
+        if self._room is not None and self._transfer is not None:
+            self._room.forget(self._transfer, number)
+        self._send({"op": "refused_file", "file": number, **_described(error)})
+        gate = self._gate_of.get(number, -1)
+        if self._gates is not None and gate >= 0:
+            self._gates.settle(gate, complete=False, last=False)
+
+    def _may_drop(self, number: int, gate: int) -> None:
+        from diskless.loader.room import Droppable
+
+        transfer, gates, room = self._transfer, self._gates, self._room
+        assert transfer is not None and gates is not None and room is not None
+
+        def on_drop() -> None:
+            self._gate_of[number] = gate
+            transfer.drop(number)
+
+        entry, fd = self._files[number]
+        room.complete(transfer, number, Droppable(fd, entry.size_bytes, entry.mtime_ns, gates, gate, on_drop))
+
+    def _report(self, happened: Happened) -> bool:
         if self._gates is not None:
             self._gates.beat()
-        return self._send_some(
-            [
-                {"op": "progress", "bytes": done_bytes, "retries": retries, "parts": piece}
-                for piece in pieces(parts, 500)
-            ]
-            or [{"op": "progress", "bytes": done_bytes, "retries": retries, "parts": []}]
-        )
+        first = {"op": "progress", "bytes": happened.done_bytes, "retries": happened.retries}
+        some = [{**first, "dropped": piece, "parts": []} for piece in pieces(happened.dropped, 500)]
+        some += [{**first, "dropped": [], "parts": piece} for piece in pieces(happened.parts, 500)]
+        return self._send_some(some or [{**first, "dropped": [], "parts": []}])
 
     def _end(self, error: BaseException | None) -> None:
+        self._keep_all()
         if error is None:
             self._close_files()
             self._send({"op": "complete"})
@@ -216,8 +292,12 @@ class Service:
         return all(self._channel.offer(message) for message in messages)
 
     def _send_error(self, error: BaseException) -> None:
-        ours: DisklessError = known(error)
-        self._send({"op": "error", "kind": type(ours).__name__, "message": str(ours)[:_ERROR_CHARACTERS]})
+        self._send({"op": "error", **_described(error)})
+
+
+def _described(error: BaseException) -> Message:
+    ours: DisklessError = known(error)
+    return {"kind": type(ours).__name__, "message": str(ours)[:_ERROR_CHARACTERS]}
 
 
 def seal(fd: int) -> None:

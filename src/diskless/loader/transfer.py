@@ -6,9 +6,10 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.plan import LEAST_BYTES, Part, plan
@@ -28,13 +29,29 @@ _NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonErro
 
 # Called with the number of a file when all its bytes are there, before they are reported.
 OnFile = Callable[[int], None]
-# Called with the bytes written so far, the parts completed since the last call, and how many retries there were;
-# returns False when it could not deliver them now: they come again with the next call.
-Report = Callable[[int, Sequence[Part], int], bool]
+# Called with the number of a lazy file that cannot be had now, and why.
+OnFailure = Callable[[int, BaseException], None]
+
+
+class Happened(NamedTuple):
+    """What is reported of a transfer: bytes written and retries so far; since the last report, the files that were
+    dropped, then the parts that were completed."""
+
+    done_bytes: int
+    retries: int
+    dropped: Sequence[int]
+    parts: Sequence[Part]
+
+
+# Returns False when it could not be delivered now: it comes again with the next call.
+Report = Callable[[Happened], bool]
 
 
 class Transfer:
     """One set of objects on its way. `start`, then the outcome goes to `on_end`, once: None, or the first error.
+
+    With `on_failure` it is lazy: a file is fetched when `hurry` asks for it, and one that cannot be had is told there
+    and ends nothing, until `fetch_all` asks for the rest.
 
     After an error other connections may still be in the midst of an answer that stalls: `join` waits for them, and
     until then they may write to the descriptors.
@@ -48,31 +65,103 @@ class Transfer:
         report: Report,
         on_end: Callable[[BaseException | None], None],
         on_file: OnFile = lambda file: None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self._source = source
         self._files = files
         self._report = report
         self._on_file = on_file
+        self._on_failure = on_failure
         self._on_end = on_end
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
-        self._parts = deque(plan(missing, CONNECTIONS))
-        # Parts of each file that are still to come.
-        self._left = Counter(part.file for part in self._parts)
+        # What nobody has asked for, by file; what is to be fetched next; and how much of that is not there yet.
+        self._waiting: dict[int, list[Part]] = {}
+        for part in missing:
+            self._waiting.setdefault(part.file, []).append(part)
+        self._parts: deque[Part] = deque()
+        self._parts_left: Counter[int] = Counter()
+        self._bytes_left: Counter[int] = Counter()
+        self._failed: dict[int, BaseException] = {}
         self._done_bytes = 0
         self._completed: list[Part] = []
-        self._retries = 0
+        self._dropped: list[int] = []
+        self._retries = self._retries_before = 0
         self._reported_at = 0.0
         self._settled = False
         self._workers = 0
         self._ended = threading.Event()
+        _transfers.add(self)
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Bytes that were asked for and are still to be written."""
+        with self._lock:
+            return sum(self._bytes_left.values())
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will be written any more."""
+        return self._ended.is_set()
 
     def start(self) -> None:
         """Start the connections; raises RuntimeError when not a single thread can be started."""
-        wanted = max(1, min(CONNECTIONS, len(self._parts)))
+        if self._on_failure is None:
+            self._ask(list(self._waiting), first=False)
+            self._end_if_done()
+
+    def hurry(self, files: Collection[int]) -> None:
+        """Fetch what is missing of these files next: somebody waits for them."""
         with self._lock:
-            for number in range(wanted):
+            first = [part for part in self._parts if part.file in files]
+            self._parts = deque(first + [part for part in self._parts if part.file not in files])
+            asked = [file for file in files if file in self._waiting]
+        if asked:
+            self._ask(asked, first=True)
+
+    def waits(self, file: int) -> int:
+        """Return how many bytes of a file nobody has asked for yet."""
+        with self._lock:
+            return sum(part.end - part.start for part in self._waiting.get(file, ()))
+
+    def fetch_all(self) -> None:
+        """Fetch the rest of a lazy transfer too; from now on a file that cannot be had is an error of the whole."""
+        with self._lock:
+            self._on_failure = None
+            rest = list(self._waiting)
+        self._ask(rest, first=False)
+        self._end_if_done()
+
+    def drop(self, file: int) -> None:
+        """Note that the bytes of a complete file are gone: it is fetched again when it is asked for."""
+        with self._lock:
+            self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
+            self._completed = [part for part in self._completed if part.file != file]
+            self._dropped.append(file)
+        self._tell(at_once=True)
+
+    def cancel(self) -> None:
+        """Stop at the next chunk."""
+        self._stop.set()
+        self._end_if_done()
+
+    def join(self) -> None:
+        """Return when nothing will be written any more."""
+        self._ended.wait()
+
+    def _ask(self, files: Sequence[int], *, first: bool) -> None:
+        """Queue what is missing of these files, and start the connections that are wanted for it."""
+        with self._lock:
+            if not self._parts_left:
+                self._retries_before = self._retries
+            parts = plan([part for file in files for part in self._waiting.pop(file, ())], CONNECTIONS)
+            for part in parts:
+                self._parts_left[part.file] += 1
+                self._bytes_left[part.file] += part.end - part.start
+            self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
+            wanted = min(CONNECTIONS, self._workers + len(self._parts))
+            for number in range(self._workers, wanted):
                 thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
                 try:
                     thread.start()
@@ -82,54 +171,87 @@ class Transfer:
                     break
                 self._workers += 1
 
-    def hurry(self, files: Collection[int]) -> None:
-        """Fetch what is missing of these files next: somebody waits for them."""
-        with self._lock:
-            first = [part for part in self._parts if part.file in files]
-            self._parts = deque(first + [part for part in self._parts if part.file not in files])
-
-    def cancel(self) -> None:
-        """Stop at the next chunk."""
-        self._stop.set()
-
-    def join(self) -> None:
-        """Return when nothing will be written any more."""
-        self._ended.wait()
-
     def _work(self) -> None:
-        try:
-            while not self._stop.is_set():
-                with self._lock:
-                    if not self._parts:
-                        break
-                    part = self._parts.popleft()
+        while (part := self._next()) is not None:
+            try:
                 self._fetch(part)
-        except BaseException as error:
+            except BaseException as error:
+                with self._lock:
+                    ends = self._on_failure is None
+                    if not ends:
+                        self._failed.setdefault(part.file, error)
+                if ends:
+                    self._stop.set()
+                    self._settle(error)
+                else:
+                    self._finish(part)
+        self._end_if_done()
+
+    def _next(self) -> Part | None:
+        """Return the part to fetch next; None where the connection is not needed any more."""
+        with self._lock:
+            if self._stop.is_set() or not self._parts:
+                self._workers -= 1
+                return None
+            return self._parts.popleft()
+
+    def _end_if_done(self) -> None:
+        with self._lock:
+            stopped = self._stop.is_set()
+            rest = self._parts or self._waiting or self._on_failure is not None
+            if self._workers > 0 or (rest and not stopped):
+                return
+        self._settle(Cancelled("the transfer was cancelled") if stopped else None)
+        self._ended.set()
+
+    def _finish(self, part: Part) -> None:
+        """Note that nothing more comes of a part; the last of its file says what became of that."""
+        file = part.file
+        with self._lock:
+            error = self._failed.get(file)
+            if error is not None:
+                given_up = [other for other in self._parts if other.file == file]
+                if given_up:
+                    self._parts = deque(other for other in self._parts if other.file != file)
+                    self._parts_left[file] -= len(given_up)
+            self._parts_left[file] -= 1
+            if self._parts_left[file] > 0:
+                if error is None:
+                    self._completed.append(part)
+                return
+            del self._parts_left[file], self._bytes_left[file]
+            on_failure = self._on_failure
+            if error is not None:
+                # What has arrived is not counted on: a version that is gone may have sent some of it.
+                del self._failed[file]
+                self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
+                self._completed = [other for other in self._completed if other.file != file]
+        if error is None:
+            self._on_file(file)
+            with self._lock:
+                self._completed.append(part)
+        elif on_failure is not None:
+            on_failure(file, error)
+        else:  # meanwhile all files are wanted
             self._stop.set()
             self._settle(error)
-        with self._lock:
-            self._workers -= 1
-            last = self._workers == 0
-        if last:
-            self._settle(Cancelled("the transfer was cancelled") if self._stop.is_set() else None)
-            self._ended.set()
 
     def _settle(self, error: BaseException | None) -> None:
         with self._lock:
             if self._settled:
                 return
             self._settled = True
-            self._report(self._done_bytes, self._completed, self._retries)
+            self._report(self._happened())
         self._on_end(error)
 
     def _fetch(self, part: Part) -> None:
-        entry, fd = self._files[part.file]
+        entry, _ = self._files[part.file]
         position, attempts, pause_s = part.start, 0, FIRST_PAUSE_S
         while position < part.end:
             before = position
             try:
                 for chunk in self._source.read(entry, position, part.end):
-                    position += self._write(entry, fd, chunk, position, part.end)
+                    position += self._write(part.file, chunk, position, part.end)
                     if self._stop.is_set():
                         return
                 if position < part.end:
@@ -140,7 +262,7 @@ class Transfer:
                 attempts += 1
                 with self._lock:
                     self._retries += 1
-                    spent = self._retries > RETRIES
+                    spent = self._retries - self._retries_before > RETRIES
                 if attempts >= ATTEMPTS or spent:
                     raise TransferError(
                         f"{entry.key}: bytes {position} to {part.end} of {entry.size_bytes} could not be fetched in "
@@ -151,17 +273,12 @@ class Transfer:
                 if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
-        with self._lock:
-            self._left[part.file] -= 1
-            whole = self._left[part.file] == 0
-        if whole:
-            self._on_file(part.file)
-        with self._lock:
-            self._completed.append(part)
-        # A large part is told at once: should the Loader die, it is not fetched again.
-        self._tell(at_once=part.end - part.start >= LEAST_BYTES)
+        self._finish(part)
+        # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
+        self._tell(at_once=part.end - part.start >= LEAST_BYTES or not self._parts)
 
-    def _write(self, entry: Object, fd: int, chunk: object, position: int, end: int) -> int:
+    def _write(self, file: int, chunk: object, position: int, end: int) -> int:
+        entry, fd = self._files[file]
         view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
         size = view.nbytes
         if position + size > end:
@@ -176,6 +293,7 @@ class Transfer:
                 raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
         with self._lock:
             self._done_bytes += size
+            self._bytes_left[file] -= size
         self._tell()
         return size
 
@@ -185,8 +303,20 @@ class Transfer:
             if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
                 return
             self._reported_at = now
-            if self._report(self._done_bytes, self._completed, self._retries):
-                self._completed = []
+            if self._report(self._happened()):
+                self._completed, self._dropped = [], []
+
+    def _happened(self) -> Happened:
+        return Happened(self._done_bytes, self._retries, self._dropped, self._completed)
+
+
+# Those of this process that somebody still uses.
+_transfers: weakref.WeakSet[Transfer] = weakref.WeakSet()
+
+
+def moving() -> list[Transfer]:
+    """Return the transfers that may have bytes to write."""
+    return [transfer for transfer in list(_transfers) if not transfer.ended]
 
 
 def known(error: BaseException) -> DisklessError:

@@ -34,6 +34,8 @@ DISKLESS_API int diskless_set_space(long long total_bytes, long long free_bytes)
 DISKLESS_API int diskless_gate_make(void);
 DISKLESS_API int diskless_gate_free(int gate);
 DISKLESS_API int diskless_gate_settle(int gate, int complete);
+/* Has the Loader fetch the file, as an open would, without waiting for it. */
+DISKLESS_API int diskless_gate_ask(int gate);
 /* 0: not settled, 1: complete, 2: not to be had. */
 DISKLESS_API int diskless_gate_state(int gate);
 DISKLESS_API int diskless_gate_descriptors(int *memory, int *event);

@@ -108,9 +108,13 @@ int open_program(const Lookup &found) {
   if (const int error = found.error_of_existing()) return -error;
   const Inode &inode = *found.inode();
   if (!inode.is_file() || !permits(inode, X_OK, Who::effective)) return -EACCES;
-  if (inode.gate != nullptr && !is_open(*inode.gate)) return -ETXTBSY;  // still being written, as to the kernel
-  const int fd = open_inode(inode, O_PATH | O_CLOEXEC);
+  // Open for reading, no Loader drops the bytes.
+  const int fd = open_inode(inode, (inode.gate == nullptr ? O_PATH : O_RDONLY) | O_CLOEXEC);
   if (fd < 0) return fd;
+  if (inode.gate != nullptr && !is_open(*inode.gate)) {
+    kernel::close(fd);
+    return -ETXTBSY;  // still being written, as to the kernel
+  }
   const char *why = nullptr;
   if (is_script(fd)) why = " is not started: it is in the RAM of this process, where its interpreter could not open it";
   if (inode.execute_here) why = " is not started: this system forbids to execute files in RAM (vm.memfd_noexec)";

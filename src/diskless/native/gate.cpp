@@ -19,8 +19,9 @@ namespace diskless {
 
 namespace {
 
-// What a word says. The Loader knows them by the same numbers (loader/gates.py).
-enum State : std::uint32_t { closed = 0, wanted = 1, opened = 2, failed = 3 };
+// What a word says. The Loader knows them by the same numbers (loader/gates.py). Where the bytes were refused, the next
+// one who comes may ask again; where it has failed, nobody is left to ask.
+enum State : std::uint32_t { closed = 0, wanted = 1, opened = 2, failed = 3, refused = 4 };
 
 constexpr std::size_t page_bytes = 1 << 20;
 
@@ -105,14 +106,22 @@ void futex(std::atomic<std::uint32_t> *word, int what, std::uint32_t value, cons
   ::syscall(SYS_futex, word, what, value, timeout, nullptr, 0);
 }
 
-// What is settled stays so.
+// What is settled stays so, until the Loader says otherwise.
 void settle(const Gate &gate, State state) {
   std::uint32_t before = gate.word->load();
-  while (before == closed || before == wanted) {
+  while (before == closed || before == wanted || before == refused) {
     if (!gate.word->compare_exchange_weak(before, state)) continue;
     futex(gate.word, FUTEX_WAKE, INT_MAX, nullptr);
     return;
   }
+}
+
+// Tells the Loader that somebody waits, unless it knows.
+void ask(const Gate &gate, State where) {
+  std::uint32_t state = where;
+  if (!gate.word->compare_exchange_strong(state, wanted)) return;
+  const std::uint64_t one = 1;
+  ::syscall(SYS_write, gate.page->event, &one, sizeof one);
 }
 
 time_t seconds() {
@@ -154,14 +163,12 @@ int wait_at(const Gate &gate) {
   const Shared &shared = *gate.page->shared;
   std::uint32_t beats = shared.beats.load();
   time_t since = seconds(), dead_since = 0;
+  ask(gate, refused);
   while (true) {
-    std::uint32_t state = gate.word->load(std::memory_order_acquire);
+    const std::uint32_t state = gate.word->load(std::memory_order_acquire);
     if (state == opened) return 0;
-    if (state == failed) return -EIO;
-    if (state == closed && gate.word->compare_exchange_strong(state, wanted)) {
-      const std::uint64_t one = 1;
-      ::syscall(SYS_write, gate.page->event, &one, sizeof one);
-    }
+    if (state == failed || state == refused) return -EIO;
+    ask(gate, closed);
     // The Loader may miss that somebody waits and not wake us: no slice is long.
     const timespec slice{0, 50'000'000};
     errno = 0;
@@ -189,8 +196,8 @@ int diskless_gate_make(void) {
   kernel::KeepErrno keep;
   const Hold hold;
   Page *page = current_page();
-  if (page != nullptr && page->free_count == 0 && page->given_out == gates_in_page) page = make_page();
   if (page == nullptr) return -ENOMEM;
+  if (page->free_count == 0 && page->given_out == gates_in_page) return -ENFILE;  // the Loader knows one page
   const int at = page->free_count > 0 ? page->free[--page->free_count] : page->given_out++;
   page->gates[at] = {&page->shared->words[at], page};
   page->gates[at].word->store(closed);
@@ -215,11 +222,20 @@ int diskless_gate_settle(int number, int complete) {
   return 0;
 }
 
+int diskless_gate_ask(int number) {
+  kernel::KeepErrno keep;
+  const Gate *gate = gate_of(number);
+  if (gate == nullptr) return -EINVAL;
+  ask(*gate, closed);
+  ask(*gate, refused);
+  return 0;
+}
+
 int diskless_gate_state(int number) {
   const Gate *gate = gate_of(number);
   if (gate == nullptr) return -EINVAL;
   const std::uint32_t state = gate->word->load();
-  return state == opened ? 1 : state == failed ? 2 : 0;
+  return state == opened ? 1 : state == failed || state == refused ? 2 : 0;
 }
 
 int diskless_gate_descriptors(int *memory, int *event) {

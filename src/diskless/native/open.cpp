@@ -75,11 +75,14 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
   if (inode->is_socket()) return -ENXIO;
   if (writes(flags) && !inode->volume->writable) return -EROFS;
-  if ((flags & O_PATH) == 0 && inode->gate != nullptr && !is_open(*inode->gate)) {
-    const int error = lookup.wait_for_bytes();
-    return error != 0 ? error : again;
+  if ((flags & O_PATH) != 0 || inode->gate == nullptr) return open_inode(*inode, flags);
+  if (is_open(*inode->gate)) {
+    const int fd = open_inode(*inode, flags);
+    if (fd < 0 || is_open(*inode->gate)) return fd;
+    kernel::close(fd);  // the bytes were dropped before it was open, which would have kept them
   }
-  return open_inode(*inode, flags);
+  const int error = lookup.wait_for_bytes();
+  return error != 0 ? error : again;
 }
 
 long openat2(int dirfd, const char *path, const void *how, std::size_t size) {

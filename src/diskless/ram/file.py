@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -34,5 +35,12 @@ class RamFile:
     complete: bool = False
     # Whether a Mount shows it, though it may not be complete.
     visible: bool = False
+    # Fetched when somebody opens it, and perhaps dropped again: what it takes is what it holds at the moment.
+    lazy: bool = False
     # In a forked child: it is its parent's to fill, and may be read here when it is.
     inherited: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are in RAM now."""
+        return os.fstat(self.fd).st_blocks * 512 if self.fd >= 0 else self.size_bytes

@@ -38,27 +38,34 @@ class Store:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes reserved or filled."""
-        return sum(file.size_bytes for file in self._files)
+        """Bytes reserved or filled; of lazy files, those that are here now."""
+        return sum(file.held_bytes if file.lazy else file.size_bytes for file in self._files)
 
     @property
     def promised_bytes(self) -> int:
         """Bytes reserved and not yet written: holes of files that are being filled."""
         return sum(
-            max(0, file.size_bytes - os.fstat(file.fd).st_blocks * 512)
+            max(0, file.size_bytes - file.held_bytes)
             for file in self._files
-            if not file.settled.is_set()
+            if not file.settled.is_set() and not file.lazy
         )
 
-    def claim(self, wanted: Sequence[Wanted], budget_bytes: int | None) -> tuple[list[RamFile], list[int]]:
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes reserved or filled that cannot be dropped."""
+        return sum(file.size_bytes for file in self._files if not file.lazy)
+
+    def claim(
+        self, wanted: Sequence[Wanted], budget_bytes: int | None, *, lazy: bool = False
+    ) -> tuple[list[RamFile], list[int]]:
         """Return a RamFile for each wanted one, and the positions of those which the caller must fill.
 
-        The others are complete, or being filled by another job: wait for their `settled`. Raises BudgetExceeded or
-        DescriptorLimit with nothing taken.
+        The others are complete, or being filled by another job: wait for their `settled`. With `lazy`, those to fill
+        take nothing yet, and are not shared. Raises BudgetExceeded or DescriptorLimit with nothing taken.
         """
         found = [self._shared.get(want.key) if want.key is not None else None for want in wanted]
         missing = [position for position, file in enumerate(found) if file is None]
-        self._check_budget(sum(wanted[position].size_bytes for position in missing), budget_bytes)
+        self._check_budget(sum(wanted[position].size_bytes for position in missing if not lazy), budget_bytes)
         _check_descriptors(len(missing), self.backing)
         files: list[RamFile] = []
         mine: list[int] = []
@@ -67,9 +74,10 @@ class Store:
                 file = self._shared.get(want.key) if want.key is not None else None
                 if file is None:
                     file = self.backing.allocate(want.size_bytes, want.mtime_ns)
-                    file.key = want.key
+                    file.lazy = lazy and want.size_bytes > 0
                     self._files.add(file)
-                    if want.key is not None:
+                    if want.key is not None and not file.lazy:
+                        file.key = want.key
                         self._shared[want.key] = file
                     mine.append(position)
                 else:
@@ -79,6 +87,13 @@ class Store:
             self.release(files)
             raise
         return files, mine
+
+    def keep(self, files: Iterable[RamFile], budget_bytes: int | None) -> None:
+        """Make files that were lazy such as are fetched and kept; raises BudgetExceeded with nothing changed."""
+        lazy = [file for file in files if file.lazy]
+        self._check_budget(sum(max(0, file.size_bytes - file.held_bytes) for file in lazy), budget_bytes)
+        for file in lazy:
+            file.lazy = False
 
     def settle(self, file: RamFile, *, complete: bool) -> None:
         """Record that a file is completely written, or that it never will be."""
@@ -136,6 +151,11 @@ def store_of(backing: Backing) -> Store:
         store = Store(backing)
         _stores.append(store)
         return store
+
+
+def kept_bytes() -> int:
+    """Return the bytes that the RAM files of this process take or have reserved, without those that may be dropped."""
+    return sum(store.kept_bytes for store in _stores)
 
 
 def _check_descriptors(files: int, backing: Backing) -> None:

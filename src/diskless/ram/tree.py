@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -60,7 +61,7 @@ class Tree:
             raise DescriptorLimit(f"no RAM file could be made: {error}; see `ulimit -n`") from None
         try:
             os.ftruncate(fd, size_bytes)
-            return RamFile(size_bytes, mtime_ns, fd, gate=native.gate_make())
+            return RamFile(size_bytes, mtime_ns, fd, gate=_gate())
         except BaseException:
             native.release(fd)
             raise
@@ -204,6 +205,17 @@ class Tree:
         _log_messages()
         safetensors_writer.restore()
         native.deactivate()
+
+
+def _gate() -> int:
+    try:
+        return native.gate_make()
+    except OSError as error:
+        if error.errno != errno.ENFILE:
+            raise
+        raise DescriptorLimit(
+            "a process holds at most 262,142 files of Mounts. Choose fewer with allow_patterns="
+        ) from None
 
 
 def _log_messages() -> None:

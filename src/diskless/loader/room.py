@@ -1,0 +1,130 @@
+"""Room: makes place for files that are fetched when they are opened, by dropping others that nobody has open."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from diskless.errors import BudgetExceeded
+from diskless.loader.gates import Gates
+from diskless.loader.transfer import Transfer, moving
+from diskless.ram.budget import format_size, memory_limits
+
+# fallocate(2)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+
+class Droppable(NamedTuple):
+    """A complete file that can be had again. `on_drop` is told that its bytes are gone."""
+
+    fd: int
+    size_bytes: int
+    mtime_ns: int
+    gates: Gates
+    gate: int
+    on_drop: Callable[[], None]
+
+
+class Room:
+    """The RAM that lazy files take, of all jobs of one user's process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Bytes of the lazy files that are here or on their way, and those of them that may be dropped.
+        self._taken: dict[tuple[Transfer, int], int] = {}
+        self._droppable: dict[tuple[Transfer, int], Droppable] = {}
+
+    def fetch(self, transfer: Transfer, file: int, name: str, most_bytes: int | None) -> None:
+        """Have a lazy file fetched, which readers wait for; BudgetExceeded where it does not fit.
+
+        `most_bytes` is what lazy files may take in all, beside the limits of the control groups and the machine.
+        """
+        with self._lock:
+            need = transfer.waits(file)
+            if need:
+                self._make_room(need, name, most_bytes)
+                self._taken[transfer, file] = need
+            transfer.hurry({file})
+
+    def complete(self, transfer: Transfer, file: int, droppable: Droppable) -> None:
+        """Note that a lazy file is there, and may be dropped."""
+        with self._lock:
+            self._taken[transfer, file] = droppable.size_bytes
+            self._droppable[transfer, file] = droppable
+
+    def forget(self, transfer: Transfer, file: int) -> None:
+        """Note that a lazy file did not come."""
+        with self._lock:
+            self._taken.pop((transfer, file), None)
+
+    def keep(self, transfer: Transfer) -> None:
+        """Drop nothing of a transfer any more."""
+        with self._lock:
+            for held in [held for held in self._taken if held[0] is transfer]:
+                del self._taken[held]
+                self._droppable.pop(held, None)
+
+    def _make_room(self, need_bytes: int, name: str, most_bytes: int | None) -> None:
+        by_use: list[tuple[Transfer, int]] | None = None
+        while True:
+            free, total, limit = self._free(most_bytes)
+            if need_bytes <= free:
+                return
+            if by_use is None:
+                by_use = sorted(self._droppable, key=lambda held: os.fstat(self._droppable[held].fd).st_atime_ns)
+                by_use.reverse()
+            while by_use and not self._drop(by_use[-1]):
+                by_use.pop()
+            if not by_use:
+                raise BudgetExceeded(
+                    f"{name} needs {format_size(need_bytes)} and {format_size(max(0, free))} are free: the limit is "
+                    f"{limit} ({format_size(total)}), and what was loaded is in use. Close what is open, close other "
+                    "Mounts, or give the process more memory; the next open tries again"
+                )
+            by_use.pop()
+
+    def _free(self, most_bytes: int | None) -> tuple[int, int, str]:
+        """Return what the tightest limit leaves, that limit, and its name."""
+        unwritten = sum(transfer.unwritten_bytes for transfer in moving())
+        found = [(limit.free_bytes - unwritten, limit.total_bytes, limit.name) for limit in memory_limits()]
+        if most_bytes is not None:
+            found.append((most_bytes - sum(self._taken.values()), most_bytes, "what budget= leaves to lazy files"))
+        return min(found)
+
+    def _drop(self, held: tuple[Transfer, int]) -> bool:
+        """Free the bytes of a file, unless somebody has it open or mapped.
+
+        Who comes from now on waits at the gate. A write lease is granted only while nobody has the file open (fcntl(2),
+        F_SETLEASE), and whoever opens it meanwhile looks at the gate again (native/open.cpp).
+        """
+        file = self._droppable[held]
+        file.gates.close(file.gate)
+        try:
+            # The memfd's own descriptor is none that a lease counts.
+            with open(f"/proc/self/fd/{file.fd}", "rb", buffering=0) as alone:
+                fcntl.fcntl(alone, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+                _punch(file.fd, file.size_bytes)
+                os.utime(file.fd, ns=(file.mtime_ns, file.mtime_ns))
+        except OSError:
+            file.gates.settle(file.gate, complete=True)
+            return False
+        del self._droppable[held], self._taken[held]
+        file.on_drop()
+        return True
+
+
+def _punch(fd: int, size_bytes: int) -> None:
+    import ctypes  # late: most transfers drop nothing
+
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong)
+    if fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, 0, size_bytes) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+# Of the process that this Loader serves.
+room = Room()
