@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from diskless.errors import DescriptorLimit, DisklessError
+from diskless.errors import BudgetExceeded, DescriptorLimit, DisklessError
 from diskless.loader.plan import Part
 from diskless.loader.protocol import Channel, Message, pieces
 from diskless.loader.transfer import Happened, Transfer, known
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LIST_PIECE = 200
 _CREDENTIALS_WAIT_S = 60.0
+# What was closed a moment ago may have made room for a lazy file.
+_ROOM_WAIT_S = 0.2
 # In JSON a character takes up to twelve bytes, and an error is one message.
 _ERROR_CHARACTERS = 2500
 
@@ -200,10 +202,18 @@ class Service:
             return
         assert self._room is not None
         for number in wanted:
-            try:
-                self._room.fetch(transfer, number, self._files[number][0].key, self._most_bytes)
-            except BaseException as error:
-                self._refuse_file(number, error)
+            name, until = self._files[number][0].key, time.monotonic() + _ROOM_WAIT_S
+            while True:
+                try:
+                    self._room.fetch(transfer, number, name, self._most_bytes)
+                except BudgetExceeded as error:
+                    if time.monotonic() < until:
+                        time.sleep(_ROOM_WAIT_S / 10)
+                        continue
+                    self._refuse_file(number, error)
+                except BaseException as error:
+                    self._refuse_file(number, error)
+                break
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""
