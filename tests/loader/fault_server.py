@@ -7,6 +7,7 @@ import functools
 import hashlib
 import re
 import socket
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,12 @@ class Fault:
     status: int | None = None  # this answer instead of the bytes …
     code: str = "SlowDown"  # … with this S3 error code
     close_after: int | None = None  # so many bytes of the body, then the connection ends
-    hang_after: int | None = None  # so many bytes of the body, then nothing until the server stops
+    resets: bool = False  # … by a reset, with what the client has not read yet
+    hang_after: int | None = (
+        None  # so many bytes of the body, then nothing until the server stops or the client gives up
+    )
+    piece_bytes: int = 64 << 10  # what is sent at a time …
+    pause_s: float = 0.0  # … after waiting so long
     short_by: int = 0  # a body that ends properly, too early
     extra: bytes = b""  # more than was asked for
     ignores_range: bool = False  # 200 and the whole object
@@ -219,19 +225,27 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(get, fault, 206, body, {"ETag": faults.etag(key), "Content-Range": where})
 
     def _send(self, get: Get, fault: Fault, status: int, body: bytes, headers: dict[str, str]) -> None:
+        faults = self.server.faults
         self._head(status, headers, len(body))
         stop_at = fault.close_after if fault.close_after is not None else fault.hang_after
         position, end = 0, len(body) if stop_at is None else min(stop_at, len(body))
         while position < end:
-            count = self.connection.send(body[position : min(end, position + (64 << 10))])
+            if fault.pause_s:
+                faults.stopped.wait(fault.pause_s)
+            count = self.connection.send(body[position : min(end, position + fault.piece_bytes)])
             position += count
             get.sent += count
         get.settled.set()
         if fault.hang_after is not None:
-            self.server.faults.hanging.set()
-            self.server.faults.stopped.wait()
+            faults.hanging.set()
+            while not faults.stopped.wait(0.05) and not _is_gone(self.connection):
+                pass
         if stop_at is not None:
             self.close_connection = True
+        if fault.resets:
+            # A close that does not linger is a reset (SO_LINGER, socket(7)); http.server would shut down first.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def _refuse(self, status: int, code: str) -> None:
         self._answer(status, f"<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>".encode())
@@ -247,6 +261,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Last-Modified", formatdate(1767323045, usegmt=True))
         self.send_header("Content-Length", str(length))
         self.end_headers()
+
+
+def _is_gone(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _end(connection: socket.socket) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from diskless.sources import Object, Source
 
 CONNECTIONS = 8
-# A part may fail this often in a row without a byte of progress; a whole transfer has more, but not without end.
+# A part may fail this often in a row without a byte of progress. A whole transfer has more, and one more for each part
+# that arrives, but not without end.
 ATTEMPTS = 6
 RETRIES = 200
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -62,6 +63,7 @@ class Transfer:
         self._left = Counter(part.file for part in self._parts)
         self._done_bytes = 0
         self._completed: list[Part] = []
+        self._arrived = 0
         self._retries = 0
         self._reported_at = 0.0
         self._settled = False
@@ -129,18 +131,30 @@ class Transfer:
             before = position
             try:
                 for chunk in self._source.read(entry, position, part.end):
-                    position += self._write(entry, fd, chunk, position, part.end)
+                    view = memoryview(chunk)  # obstore's chunks are buffers
+                    if position + view.nbytes > part.end:
+                        # Nothing of this answer can be trusted.
+                        self._count(before - position)
+                        position = before
+                        raise SourceUnavailable(
+                            f"the server sent more than bytes {before} to {part.end}, which were asked for; does a "
+                            "proxy change what passes?"
+                        )
+                    self._write(entry, fd, view, position)
+                    position += view.nbytes
                     if self._stop.is_set():
                         return
                 if position < part.end:
-                    raise SourceUnavailable(f"the answer ended {part.end - position} bytes early")
+                    raise SourceUnavailable(
+                        f"the answer ended {part.end - position} bytes early; does a proxy cut what passes?"
+                    )
             except SourceUnavailable as error:
                 if position > before:
                     attempts, pause_s = 0, FIRST_PAUSE_S
                 attempts += 1
                 with self._lock:
                     self._retries += 1
-                    spent = self._retries > RETRIES
+                    spent = self._retries > RETRIES + self._arrived
                 if attempts >= ATTEMPTS or spent:
                     raise TransferError(
                         f"{entry.key}: bytes {position} to {part.end} of {entry.size_bytes} could not be fetched in "
@@ -152,6 +166,7 @@ class Transfer:
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         with self._lock:
+            self._arrived += 1
             self._left[part.file] -= 1
             whole = self._left[part.file] == 0
         if whole:
@@ -161,23 +176,19 @@ class Transfer:
         # A large part is told at once: should the Loader die, it is not fetched again.
         self._tell(at_once=part.end - part.start >= LEAST_BYTES)
 
-    def _write(self, entry: Object, fd: int, chunk: object, position: int, end: int) -> int:
-        view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
-        size = view.nbytes
-        if position + size > end:
-            raise TransferError(
-                f"{entry.key}: the server sent more than bytes {position} to {end}, which were asked for"
-            )
+    def _write(self, entry: Object, fd: int, view: memoryview, position: int) -> None:
         written = 0
-        while written < size:
+        while written < view.nbytes:
             try:
                 written += os.pwrite(fd, view[written:], position + written)
             except OSError as error:
                 raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
-        with self._lock:
-            self._done_bytes += size
+        self._count(view.nbytes)
         self._tell()
-        return size
+
+    def _count(self, size_bytes: int) -> None:
+        with self._lock:
+            self._done_bytes += size_bytes
 
     def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
