@@ -106,8 +106,11 @@ class S3Source:
         pinned = entry.etag is not None and found is not None
         # Some servers of other makes ignore If-Match.
         if (found or "").strip('"') != (entry.etag or "").strip('"') if pinned else size_bytes != entry.size_bytes:
-            sizes = f": it has {size_bytes} bytes and had {entry.size_bytes}" if size_bytes != entry.size_bytes else ""
-            raise ObjectChanged(f"{self._named(entry)} was replaced while it was read (at byte {asked[0]}){sizes}")
+            sizes = f"; it has {size_bytes} bytes and had {entry.size_bytes}" if size_bytes != entry.size_bytes else ""
+            raise ObjectChanged(
+                f"{self._named(entry)} was replaced while it was read (at byte {asked[0]}{sizes}): load it again to "
+                "get the new version"
+            )
         if answer.range != asked or size_bytes != entry.size_bytes:
             raise SourceUnavailable(
                 f"{self._named(entry)}: bytes {answer.range[0]} to {answer.range[1]} of {size_bytes} came where "
