@@ -15,6 +15,9 @@ from diskless.ram.file import FileKey, RamFile
 
 # Descriptors left for the rest of the program when the limit is near.
 _SPARE_DESCRIPTORS = 64
+# What the Loader takes beside the files, as measured: once obstore and its threads, and for each transfer eight
+# connections with their buffers, but not more than it fetches.
+_LOADER_BYTES, _TRANSFER_BYTES = 16 << 20, 24 << 20
 
 _stores: list[Store] = []
 
@@ -35,6 +38,8 @@ class Store:
         self.backing = backing
         self._shared: dict[FileKey, RamFile] = {}
         self._files: set[RamFile] = set()
+        # What each claim has to fill.
+        self._filling: list[list[RamFile]] = []
 
     @property
     def held_bytes(self) -> int:
@@ -49,6 +54,12 @@ class Store:
             for file in self._files
             if not file.settled.is_set()
         )
+
+    @property
+    def buffer_bytes(self) -> int:
+        """What the transfers that are under way may take beside their files."""
+        self._filling = [files for files in self._filling if not all(file.settled.is_set() for file in files)]
+        return sum(_buffer_bytes(sum(file.size_bytes for file in files)) for files in self._filling)
 
     def claim(self, wanted: Sequence[Wanted], budget_bytes: int | None) -> tuple[list[RamFile], list[int]]:
         """Return a RamFile for each wanted one, and the positions of those which the caller must fill.
@@ -78,6 +89,7 @@ class Store:
         except BaseException:
             self.release(files)
             raise
+        self._filling.append([files[position] for position in mine])
         return files, mine
 
     def settle(self, file: RamFile, *, complete: bool) -> None:
@@ -107,7 +119,8 @@ class Store:
         if need_bytes:
             held = sum(store.held_bytes for store in _stores)
             promised = sum(store.promised_bytes for store in _stores)
-            budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes)
+            buffers = _LOADER_BYTES + _buffer_bytes(need_bytes) + sum(store.buffer_bytes for store in _stores)
+            budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes, buffers)
 
     def abandon(self) -> None:
         """In a forked child: drop what only the parent would complete, but for what is visible and can be waited for.
@@ -125,6 +138,10 @@ class Store:
             for file in self._shared.values():
                 file.key = None
             self._shared.clear()
+
+
+def _buffer_bytes(size_bytes: int) -> int:
+    return min(size_bytes, _TRANSFER_BYTES)
 
 
 def store_of(backing: Backing) -> Store:
