@@ -203,11 +203,12 @@ def test_a_body_that_ends_too_early_is_completed(in_threads) -> None:
 
 
 @pytest.mark.parametrize("extra", [1, 3 * MIB])
-def test_a_body_that_is_too_long_is_not_trusted_and_asked_for_again(in_threads, extra: int) -> None:
-    """Where the bytes too many are in it, nobody knows."""
+@pytest.mark.parametrize("place", ["extra", "extra_before"])
+def test_a_body_that_is_too_long_is_not_trusted_and_asked_for_again(in_threads, place: str, extra: int) -> None:
+    """Where in it the bytes too many are, nobody knows."""
 
     def plan(get: Get) -> Fault | None:
-        return Fault(extra=b"x" * extra) if get.start not in seen and not seen.add(get.start) else None
+        return Fault(**{place: b"x" * extra}) if get.start not in seen and not seen.add(get.start) else None
 
     seen: set[int] = set()
     with FaultServer({"big": BIG}, plan=plan) as server:
