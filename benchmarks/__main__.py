@@ -1,6 +1,7 @@
 """Run the benchmarks: all of them, or those that are named; print text, and leave text, JSON and pictures in a folder.
 
 python -m benchmarks                      # all, full size: about half an hour
+python -m benchmarks faults --seed 14
 python -m benchmarks transfer --rounds 9
 python -m benchmarks --check              # two minutes: everything runs and arrives at the right bytes
 """
@@ -18,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import interposer, paths, picture, startup, today, transfer
+from benchmarks import faults, interposer, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "paths", "transfer", "today")
+NAMES = ("startup", "interposer", "paths", "faults", "transfer", "today")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", choices=[[], *NAMES], metavar="name", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--check", action="store_true", help="small and short: only whether everything works")
     parser.add_argument("--rounds", type=int, help="rounds of each (default 7; startup 15)")
+    parser.add_argument("--loads", type=int, help="loads from the server that fails (default 50)")
+    parser.add_argument("--seed", type=int, default=13, help="what decides which requests fail, and how (default 13)")
     parser.add_argument("--size-mib", type=int, help="size of the object (default 1024; transfer 2048)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
     options = parser.parse_args(arguments)
@@ -50,7 +53,7 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     size_bytes = (options.size_mib or (32 if options.check else 2048 if name == "transfer" else 1024)) * MIB
     runs: list[Run] = []
     verdicts: list[Verdict] = []
-    report: startup.Report | interposer.Report | paths.Report | transfer.Report | today.Report
+    report: startup.Report | interposer.Report | paths.Report | faults.Report | transfer.Report | today.Report
     if name == "startup":
         report = startup.benchmark(rounds=rounds, say=_say)
         text, verdicts = startup.table(report), report.verdicts
@@ -60,6 +63,10 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     elif name == "paths":
         report = paths.benchmark(size_bytes=size_bytes, rounds=rounds, brief=options.check, say=_say)
         text, verdicts = paths.table(report), report.verdicts
+    elif name == "faults":
+        loads, parts = (3, 20) if options.check else (50, 230)
+        report = faults.benchmark(loads=options.loads or loads, parts=parts, seed=options.seed, say=_say)
+        text, verdicts = faults.table(report), report.verdicts
     elif name == "transfer":
         report = transfer.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
@@ -77,6 +84,9 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         if runs and not picture.draw(runs, size_bytes, heading, options.out / f"{name}.png"):
             _say("no picture: matplotlib is not installed")
+    # What is right or wrong is so with small sizes, too.
+    if options.check and name == "faults" and not all(verdict.met for verdict in verdicts):
+        raise ContenderFailed("loads from a server that fails did not end as they have to")
     return all(verdict.met for verdict in verdicts)
 
 

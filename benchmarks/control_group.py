@@ -54,8 +54,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
     # Orphans of the program (the Loader is one) become our children: so they can be waited for, and their CPU counted.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with ExitStack() as stack:
-        group = stack.enter_context(_group())
-        sampler = stack.enter_context(_Sampler(os.getpid(), keep)) if group is None else None
+        own = stack.enter_context(group())
+        sampler = stack.enter_context(_Sampler(os.getpid(), keep)) if own is None else None
         started = time.time()
         process = subprocess.Popen(
             command,
@@ -65,7 +65,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=group.join if group is not None else None,
+            preexec_fn=own.join if own is not None else None,
         )
         before = os.times()
         try:
@@ -78,14 +78,14 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
             _reap_others(keep)
         after = os.times()
         cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
-        if group is not None:
-            usage = Usage(group.peak_bytes(), cpu_seconds, "control group")
+        if own is not None:
+            usage = Usage(own.peak_bytes(), cpu_seconds, "control group")
         elif sampler is not None:
             usage = Usage(sampler.peak_bytes, cpu_seconds, "sampled: RSS plus shared memory")
     return Finished(process.returncode, stdout, stderr, started, usage)
 
 
-class _Group:
+class Group:
     """A memory control group; the program's processes and the memfds they write are charged to it."""
 
     def __init__(self, path: Path, peak_file: str) -> None:
@@ -100,6 +100,11 @@ class _Group:
     def peak_bytes(self) -> int:
         return int(self._peak.read_text())
 
+    def shared_bytes(self) -> int:
+        """Return the bytes of memfds and of files in a tmpfs that are charged to it now."""
+        fields = dict(line.split() for line in (self._path / "memory.stat").read_text().splitlines())
+        return int(fields["shmem"])
+
     def remove(self) -> None:
         os.close(self._procs)
         for _ in range(100):
@@ -111,16 +116,17 @@ class _Group:
 
 
 @contextmanager
-def _group() -> Iterator[_Group | None]:
-    group = next(_groups(), None)
+def group() -> Iterator[Group | None]:
+    """Make a memory control group and remove it in the end; None where none can be made."""
+    made = next(_groups(), None)
     try:
-        yield group
+        yield made
     finally:
-        if group is not None:
-            group.remove()
+        if made is not None:
+            made.remove()
 
 
-def _groups() -> Iterator[_Group]:
+def _groups() -> Iterator[Group]:
     """Make a control group below our own or below the root, v1 or v2; yield what worked, the better place first."""
     name = f"diskless-bench-{os.getpid()}"
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -145,7 +151,7 @@ def _groups() -> Iterator[_Group]:
             except OSError:  # no such controller here, or no process may enter
                 path.rmdir()
                 continue
-            yield _Group(path, peak_file)
+            yield Group(path, peak_file)
             return
 
 
@@ -190,21 +196,22 @@ def descendants(root: int, keep: set[int]) -> list[int]:
     waiting = [root]
     while waiting:
         pid = waiting.pop()
-        for child in _children(pid):
+        for child in children(pid):
             if child not in keep:
                 found.append(child)
                 waiting.append(child)
     return found
 
 
-def _children(pid: int) -> list[int]:
-    children: list[int] = []
+def children(pid: int) -> list[int]:
+    """Return the pids whose parent is `pid`."""
+    found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            children += map(int, path.read_text().split())
+            found += map(int, path.read_text().split())
         except OSError:
             continue
-    return children
+    return found
 
 
 def _reap_others(keep: Sequence[int], timeout_s: float = 10.0) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -174,9 +175,9 @@ def _refused_memory(limited: list[str], backing: str) -> str:
     return error
 
 
-@pytest.fixture
-def in_a_small_group() -> Iterator[list[str]]:
-    """A prefix for a command that is to run in a control group with 128 MiB of memory, of version 1 or 2."""
+@contextmanager
+def _in_a_group(size_bytes: int) -> Iterator[list[str]]:
+    """A prefix for a command that is to run in a control group with so much memory, of version 1 or 2."""
     for group, limit in (("memory/", "memory.limit_in_bytes"), ("", "memory.max")):
         path = Path(f"/sys/fs/cgroup/{group}diskless-test-{os.getpid()}")
         try:
@@ -184,7 +185,7 @@ def in_a_small_group() -> Iterator[list[str]]:
         except OSError:
             continue
         try:
-            (path / limit).write_text(str(128 * MIB))
+            (path / limit).write_text(str(size_bytes))
             enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(path / "cgroup.procs")]
             if subprocess.run([*enter, "true"], capture_output=True).returncode == 0:
                 yield enter
@@ -195,6 +196,12 @@ def in_a_small_group() -> Iterator[list[str]]:
             until(lambda path=path: not (path / "cgroup.procs").read_text())  # type: ignore[misc]
             path.rmdir()
     pytest.skip("no control group can be made here (it takes root)")
+
+
+@pytest.fixture
+def in_a_small_group() -> Iterator[list[str]]:
+    with _in_a_group(128 * MIB) as prefix:
+        yield prefix
 
 
 @pytest.fixture(params=["tree", "directory"])
@@ -215,6 +222,47 @@ def test_a_control_group_that_is_too_small_is_named(in_a_small_group, memory_bac
         0
     ]
     assert name in ("memory.limit_in_bytes", "memory.max") and 8 < float(free) < 128
+
+
+# Loads those that are named, at once, prints what becomes of them, and holds what it has until its stdin ends.
+AT_ONCE = """
+import json, sys, threading
+import diskless
+held, outcomes = [], {}
+def load(name):
+    try:
+        held.append(diskless.mount(f"{sys.argv[1]}/{name}", storage_options=json.loads(sys.argv[2])))
+        outcomes[name] = "complete"
+    except diskless.BudgetExceeded:
+        outcomes[name] = "refused"
+loads = [threading.Thread(target=load, args=(name,)) for name in NAMES]
+for load in loads:
+    load.start()
+for load in loads:
+    load.join()
+print(*sorted(outcomes.values()), flush=True)
+sys.stdin.read()
+"""
+THREE = {f"{load}/{number}": EIGHT_MIB for load in "abc" for number in range(5)}
+
+
+@pytest.mark.parametrize("limit_mib", [112, 144, 192])
+def test_three_loads_at_once_that_together_exceed_a_control_group_end_complete_or_refused(
+    memory_backing, limit_mib: int
+) -> None:
+    """Of 40 MiB each; nobody is killed, neither the program nor its Loader, whose buffers count as well."""
+    with FaultServer(THREE) as server, _in_a_group(limit_mib * MIB) as group:
+        script = AT_ONCE.replace("NAMES", "'abc'")
+        outcomes = run(server, script, *group, sys.executable, backing=memory_backing, stdin=subprocess.DEVNULL)
+        assert _killed(group) == 0
+    assert outcomes[0].split() in (["complete", "complete", "refused"], ["complete", "refused", "refused"])
+
+
+def _killed(group: list[str]) -> int:
+    """Return how many processes of the group were killed for memory."""
+    path = Path(group[-1]).parent
+    events = path / "memory.events" if (path / "memory.events").exists() else path / "memory.oom_control"
+    return int(re.findall(r"oom_kill (\d+)", events.read_text())[0])
 
 
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)")

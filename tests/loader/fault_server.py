@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import re
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -26,9 +29,15 @@ class Fault:
     status: int | None = None  # this answer instead of the bytes …
     code: str = "SlowDown"  # … with this S3 error code
     close_after: int | None = None  # so many bytes of the body, then the connection ends
-    hang_after: int | None = None  # so many bytes of the body, then nothing until the server stops
+    resets: bool = False  # … by a reset, with what the client has not read yet
+    hang_after: int | None = (
+        None  # so many bytes of the body, then nothing until the server stops or the client gives up
+    )
+    piece_bytes: int = 64 << 10  # what is sent at a time …
+    pause_s: float = 0.0  # … after waiting so long
     short_by: int = 0  # a body that ends properly, too early
-    extra: bytes = b""  # more than was asked for
+    extra: bytes = b""  # more than was asked for, behind it …
+    extra_before: bytes = b""  # … or in front of it
     ignores_range: bool = False  # 200 and the whole object
     ignores_if_match: bool = False  # whatever the object is now
     content_range: str | None = None  # in place of the true one
@@ -108,10 +117,14 @@ class FaultServer:
         self.stopped.set()
         http.shutdown()
         http.socket.close()
+        self.disconnect()
+        http.server_close()  # joins the threads that answer
+
+    def disconnect(self) -> None:
+        """End the connections there are."""
         with self.lock:
             for connection in self.connections:
                 _end(connection)
-        http.server_close()  # joins the threads that answer
 
     def sent_bytes(self, key: str) -> int:
         """All bytes of this object that were sent, those that were sent twice counted twice."""
@@ -215,23 +228,38 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = data[get.start : get.end]
             where = fault.content_range or f"bytes {get.start}-{get.start + len(body) - 1}/{len(data)}"
-            body = body[: len(body) - fault.short_by] + fault.extra
+            body = fault.extra_before + body[: len(body) - fault.short_by] + fault.extra
             self._send(get, fault, 206, body, {"ETag": faults.etag(key), "Content-Range": where})
 
     def _send(self, get: Get, fault: Fault, status: int, body: bytes, headers: dict[str, str]) -> None:
+        faults = self.server.faults
         self._head(status, headers, len(body))
         stop_at = fault.close_after if fault.close_after is not None else fault.hang_after
         position, end = 0, len(body) if stop_at is None else min(stop_at, len(body))
         while position < end:
-            count = self.connection.send(body[position : min(end, position + (64 << 10))])
+            if fault.pause_s and self._is_left_within(fault.pause_s):
+                break
+            count = self.connection.send(body[position : min(end, position + fault.piece_bytes)])
             position += count
             get.sent += count
         get.settled.set()
         if fault.hang_after is not None:
-            self.server.faults.hanging.set()
-            self.server.faults.stopped.wait()
+            faults.hanging.set()
+            self._is_left_within(math.inf)
         if stop_at is not None:
             self.close_connection = True
+        if fault.resets:
+            # A close that does not linger is a reset (SO_LINGER, socket(7)); http.server would shut down first.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+    def _is_left_within(self, seconds: float) -> bool:
+        """Wait; whether the server was stopped or the client has ended the connection meanwhile."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.server.faults.stopped.wait(min(left, 0.05)) or _is_gone(self.connection):
+                return True
+        return False
 
     def _refuse(self, status: int, code: str) -> None:
         self._answer(status, f"<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>".encode())
@@ -247,6 +275,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Last-Modified", formatdate(1767323045, usegmt=True))
         self.send_header("Content-Length", str(length))
         self.end_headers()
+
+
+def _is_gone(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _end(connection: socket.socket) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from diskless.errors import LoaderDied
 from diskless.loader import process
 from tests.loader.fault_server import FaultServer
 from tests.loader.fetching import fetch, loader_pids
@@ -22,6 +23,7 @@ from tests.loader.fetching import fetch, loader_pids
 def fresh(monkeypatch):
     """As in a process that has loaded nothing yet."""
     monkeypatch.setattr(process, "_control", None)
+    monkeypatch.setattr(process, "_greeted", False)
     monkeypatch.setattr(process, "_threads_only", False)
 
 
@@ -52,6 +54,18 @@ def test_without_an_interpreter_threads_do_the_same_work(fresh, server, monkeypa
     assert fetch(server)[0] == {"a": b"a"}
     assert time.monotonic() - started < process._GREETING_S + 3
     assert process.in_process()
+
+
+def test_a_loader_that_is_killed_before_it_greets_is_no_reason_for_threads(fresh, server, monkeypatch) -> None:
+    """Where one has worked before: a process that is killed for memory is not to take the work into itself."""
+    assert fetch(server)[0] == {"a": b"a"}
+    monkeypatch.setattr(process, "_control", None)
+    monkeypatch.setattr(sys, "executable", "/bin/true")  # as short a life
+    with pytest.raises(LoaderDied, match="died 4 times"):
+        fetch(server)
+    assert process.can_start() and not process.in_process()
+    monkeypatch.undo()
+    assert fetch(server)[0] == {"a": b"a"}
 
 
 def test_a_frozen_program_is_not_started_again(fresh, server, monkeypatch, tmp_path) -> None:

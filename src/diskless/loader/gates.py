@@ -24,11 +24,6 @@ _attached: dict[tuple[int, int], Gates] = {}
 _attach_lock = threading.Lock()
 
 
-def in_page(gate: int) -> int:
-    """Return the number of a gate within its page."""
-    return gate % _GATES_IN_PAGE
-
-
 def attach(memory: int, event: int) -> Gates:
     """Return the gates of the page that `memory` leads to; takes both descriptors over."""
     status = os.fstat(memory)
@@ -50,10 +45,17 @@ class Gates:
         self._words = memoryview(self._page).cast("I")
         self._words[_LOADER] = os.getpid()
         self._event = event
+        self._end = 0
         self._lock = threading.Lock()
         # Called when a reader has come to wait somewhere.
         self._watchers: list[Callable[[], None]] = []
         threading.Thread(target=self._watch, name="diskless-gates", daemon=True).start()
+
+    def know(self, gate: int) -> int:
+        """Return the number of a gate within its page, from where on `wanted` may return it."""
+        number = gate % _GATES_IN_PAGE
+        self._end = max(self._end, 4 * (_FIRST + number + 1))
+        return number
 
     def settle(self, gate: int, *, complete: bool, last: bool = True) -> None:
         """Let who waits for the file go on, or tell that its bytes do not come: unless `last`, others may ask again."""
@@ -73,10 +75,11 @@ class Gates:
         return self._words[_FIRST + gate % _GATES_IN_PAGE] == _OPENED
 
     def wanted(self) -> list[int]:
-        """Return the gates at which readers wait, as `in_page` numbers them."""
+        """Return the gates at which readers wait, as `know` numbers them."""
         found, at = [], 4 * _FIRST
-        # A search, since there may be a gate for each of very many files.
-        while (at := self._page.find(_WANTED_BYTE, at)) >= 0:
+        # A search, since there may be a gate for each of very many files; no further than they go, since to look at the
+        # page fills it.
+        while (at := self._page.find(_WANTED_BYTE, at, self._end)) >= 0:
             word, at = divmod(at, 4)[0], at + 1
             if self._words[word] == _WANTED:
                 found.append(word - _FIRST)

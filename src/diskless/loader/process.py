@@ -21,13 +21,17 @@ _SPARE_DESCRIPTORS = 64
 
 # Guarded by `start.lock`, all of it.
 _control: SocketChannel | None = None
+_greeted = False  # by a Loader, once
 _threads_only = False
 # Every connection, and the Loader it was handed to.
 _channels: weakref.WeakKeyDictionary[Channel, SocketChannel | None] = weakref.WeakKeyDictionary()
 
 
 def connect() -> Channel:
-    """Return a connection for one job: to the Loader process, or to a thread here where there can be no process."""
+    """Return a connection for one job: to the Loader process, or to a thread here where there can be no process.
+
+    Raises EOFError where the Loader ends before it has greeted, though another could be started: it was killed.
+    """
     with start.lock:
         return _to_process() or _to_thread()
 
@@ -35,7 +39,10 @@ def connect() -> Channel:
 def can_start() -> bool:
     """Whether there is a Loader process, or one can be started."""
     with start.lock:
-        return (_control or _launch()) is not None
+        try:
+            return (_control or _launch()) is not None
+        except EOFError:
+            return True
 
 
 def in_process() -> bool:
@@ -98,7 +105,7 @@ def _to_thread() -> Channel:
 
 
 def _launch() -> SocketChannel | None:
-    global _control, _threads_only
+    global _control, _greeted, _threads_only
     if _threads_only:
         return None
     control = started = None
@@ -117,10 +124,12 @@ def _launch() -> SocketChannel | None:
             control.close()
         if started is not None:
             start.kill(started)
+        if _greeted and isinstance(error, EOFError):
+            raise
         _threads_only = True
         _log.info("no Loader process (%s): transfers run in threads of this process", error or "it ended at once")
         return None
-    _control = control
+    _control, _greeted = control, True
     return control
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from diskless.errors import BudgetExceeded
 from diskless.loader.gates import Gates
 from diskless.loader.transfer import Transfer, moving
-from diskless.ram.budget import format_size, memory_limits
+from diskless.ram.budget import buffer_bytes, format_size, memory_limits
 
 # fallocate(2)
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
@@ -70,7 +70,7 @@ class Room:
     def _make_room(self, need_bytes: int, name: str, most_bytes: int | None) -> None:
         by_use: list[tuple[Transfer, int]] | None = None
         while True:
-            free, total, limit = self._free(most_bytes)
+            free, total, limit = self._free(need_bytes, most_bytes)
             if need_bytes <= free:
                 return
             if by_use is None:
@@ -86,9 +86,9 @@ class Room:
                 )
             by_use.pop()
 
-    def _free(self, most_bytes: int | None) -> tuple[int, int, str]:
+    def _free(self, need_bytes: int, most_bytes: int | None) -> tuple[int, int, str]:
         """Return what the tightest limit leaves, that limit, and its name."""
-        unwritten = sum(transfer.unwritten_bytes for transfer in moving())
+        unwritten = sum(transfer.unwritten_bytes for transfer in moving()) + buffer_bytes(need_bytes)
         found = [(limit.free_bytes - unwritten, limit.total_bytes, limit.name) for limit in memory_limits()]
         if most_bytes is not None:
             found.append((most_bytes - sum(self._taken.values()), most_bytes, "what budget= leaves to lazy files"))

@@ -133,7 +133,6 @@ class Service:
         self._gates.watch(self._hurry)
 
     def _take_files(self, message: Message, descriptors: list[int]) -> None:
-        from diskless.loader.gates import in_page
         from diskless.sources import Object
 
         entries: Any = message["files"]
@@ -146,7 +145,7 @@ class Service:
             self._files.append((Object.from_message(entry), fd))
             self._missing.extend(Part(number, start, end) for start, end in missing)
             if gate >= 0 and self._gates is not None:
-                self._file_of[in_page(gate)] = number
+                self._file_of[self._gates.know(gate)] = number
                 if missing or not self._gates.is_open(gate):
                     self._gate_of[number] = gate
                 else:

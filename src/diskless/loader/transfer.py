@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from diskless.sources import Object, Source
 
 CONNECTIONS = 8
-# A part may fail this often in a row without a byte of progress; a whole transfer has more, but not without end.
+# A part may fail this often in a row without a byte of progress. A whole transfer has more, and one more for each part
+# that arrives, but not without end.
 ATTEMPTS = 6
 RETRIES = 200
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -87,7 +88,8 @@ class Transfer:
         self._done_bytes = 0
         self._completed: list[Part] = []
         self._dropped: list[int] = []
-        self._retries = self._retries_before = 0
+        self._arrived = 0
+        self._retries = 0
         self._reported_at = 0.0
         self._settled = False
         self._workers = 0
@@ -153,8 +155,6 @@ class Transfer:
     def _ask(self, files: Sequence[int], *, first: bool) -> None:
         """Queue what is missing of these files, and start the connections that are wanted for it."""
         with self._lock:
-            if not self._parts_left:
-                self._retries_before = self._retries
             parts = plan([part for file in files for part in self._waiting.pop(file, ())], CONNECTIONS)
             for part in parts:
                 self._parts_left[part.file] += 1
@@ -209,7 +209,9 @@ class Transfer:
         file = part.file
         with self._lock:
             error = self._failed.get(file)
-            if error is not None:
+            if error is None:
+                self._arrived += 1
+            else:
                 given_up = [other for other in self._parts if other.file == file]
                 if given_up:
                     self._parts = deque(other for other in self._parts if other.file != file)
@@ -251,18 +253,30 @@ class Transfer:
             before = position
             try:
                 for chunk in self._source.read(entry, position, part.end):
-                    position += self._write(part.file, chunk, position, part.end)
+                    view = memoryview(chunk)  # obstore's chunks are buffers
+                    if position + view.nbytes > part.end:
+                        # Nothing of this answer can be trusted.
+                        self._count(part.file, before - position)
+                        position = before
+                        raise SourceUnavailable(
+                            f"the server sent more than bytes {before} to {part.end}, which were asked for; does a "
+                            "proxy change what passes?"
+                        )
+                    self._write(part.file, view, position)
+                    position += view.nbytes
                     if self._stop.is_set():
                         return
                 if position < part.end:
-                    raise SourceUnavailable(f"the answer ended {part.end - position} bytes early")
+                    raise SourceUnavailable(
+                        f"the answer ended {part.end - position} bytes early; does a proxy cut what passes?"
+                    )
             except SourceUnavailable as error:
                 if position > before:
                     attempts, pause_s = 0, FIRST_PAUSE_S
                 attempts += 1
                 with self._lock:
                     self._retries += 1
-                    spent = self._retries - self._retries_before > RETRIES
+                    spent = self._retries > RETRIES + self._arrived
                 if attempts >= ATTEMPTS or spent:
                     raise TransferError(
                         f"{entry.key}: bytes {position} to {part.end} of {entry.size_bytes} could not be fetched in "
@@ -277,25 +291,21 @@ class Transfer:
         # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
         self._tell(at_once=part.end - part.start >= LEAST_BYTES or not self._parts)
 
-    def _write(self, file: int, chunk: object, position: int, end: int) -> int:
+    def _write(self, file: int, view: memoryview, position: int) -> None:
         entry, fd = self._files[file]
-        view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers
-        size = view.nbytes
-        if position + size > end:
-            raise TransferError(
-                f"{entry.key}: the server sent more than bytes {position} to {end}, which were asked for"
-            )
         written = 0
-        while written < size:
+        while written < view.nbytes:
             try:
                 written += os.pwrite(fd, view[written:], position + written)
             except OSError as error:
                 raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
-        with self._lock:
-            self._done_bytes += size
-            self._bytes_left[file] -= size
+        self._count(file, view.nbytes)
         self._tell()
-        return size
+
+    def _count(self, file: int, size_bytes: int) -> None:
+        with self._lock:
+            self._done_bytes += size_bytes
+            self._bytes_left[file] -= size_bytes
 
     def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()

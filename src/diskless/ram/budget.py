@@ -13,15 +13,18 @@ _UNITS |= {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 # A v1 group without a limit shows a number near 2**63 rounded down to pages.
 _UNLIMITED = 1 << 60
+# Of the eight connections of a transfer, as measured.
+_TRANSFER_BYTES = 24 << 20
 
 
 @dataclass(frozen=True)
 class Limit:
-    """Bytes that one authority leaves, and its name for error messages."""
+    """Bytes that one authority leaves, and its name for error messages. `counts_all`: other memory than files, too."""
 
     free_bytes: int
     total_bytes: int
     name: str
+    counts_all: bool = False
 
 
 def parse_size(size: int | str | None) -> int | None:
@@ -52,16 +55,29 @@ def format_size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TiB"
 
 
-def check(need_bytes: int, held_bytes: int, promised_bytes: int, limits: list[Limit], budget_bytes: int | None) -> None:
+def buffer_bytes(size_bytes: int) -> int:
+    """Return what a transfer of that size takes beside its files."""
+    return min(size_bytes, _TRANSFER_BYTES)
+
+
+def check(
+    need_bytes: int,
+    held_bytes: int,
+    promised_bytes: int,
+    limits: list[Limit],
+    budget_bytes: int | None,
+    buffer_bytes: int = 0,
+) -> None:
     """Raise BudgetExceeded unless `need_bytes` more fit.
 
     `held_bytes` is what diskless holds already (counted against `budget_bytes`); `promised_bytes` is the part of it
-    that is reserved but not yet written, which no control group can see.
+    that is reserved but not yet written, which no control group can see. `buffer_bytes` are what the transfers take
+    beside their files.
     """
     if budget_bytes is not None:
         limits = [*limits, Limit(budget_bytes - held_bytes + promised_bytes, budget_bytes, "budget=")]
     for limit in sorted(limits, key=lambda limit: limit.free_bytes):
-        free_bytes = max(0, limit.free_bytes - promised_bytes)
+        free_bytes = max(0, limit.free_bytes - promised_bytes - (buffer_bytes if limit.counts_all else 0))
         if need_bytes > free_bytes:
             raise BudgetExceeded(
                 f"{format_size(need_bytes)} are needed and {format_size(free_bytes)} are free: the limit is "
@@ -77,7 +93,7 @@ def memory_limits() -> list[Limit]:
     machine = _fields("/proc/meminfo")
     if "MemAvailable" in machine:
         available, total = machine["MemAvailable"] * 1024, machine.get("MemTotal", 0) * 1024
-        limits.append(Limit(available, total, "the machine's available memory"))
+        limits.append(Limit(available, total, "the machine's available memory", counts_all=True))
     for directory, version in _control_groups():
         limits.extend(_group_limit(directory, version))
     return limits
@@ -160,4 +176,4 @@ def _group_limit(directory: str, version: int) -> list[Limit]:
         return []
     statistics = _fields(os.path.join(directory, "memory.stat"))
     reclaimable = statistics.get("total_inactive_file", statistics.get("inactive_file", 0))
-    return [Limit(total - used + reclaimable, total, f"the control group's {names[0]}")]
+    return [Limit(total - used + reclaimable, total, f"the control group's {names[0]}", counts_all=True)]

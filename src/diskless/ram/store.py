@@ -15,6 +15,8 @@ from diskless.ram.file import FileKey, RamFile
 
 # Descriptors left for the rest of the program when the limit is near.
 _SPARE_DESCRIPTORS = 64
+# What the Loader takes, as measured, for obstore and its threads.
+_LOADER_BYTES = 16 << 20
 
 _stores: list[Store] = []
 
@@ -35,6 +37,8 @@ class Store:
         self.backing = backing
         self._shared: dict[FileKey, RamFile] = {}
         self._files: set[RamFile] = set()
+        # What each claim has to fill.
+        self._filling: list[list[RamFile]] = []
 
     @property
     def held_bytes(self) -> int:
@@ -54,6 +58,12 @@ class Store:
     def kept_bytes(self) -> int:
         """Bytes reserved or filled that cannot be dropped."""
         return sum(file.size_bytes for file in self._files if not file.lazy)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """What the transfers that are under way may take beside their files."""
+        self._filling = [files for files in self._filling if not all(file.settled.is_set() for file in files)]
+        return sum(budget.buffer_bytes(sum(file.size_bytes for file in files)) for files in self._filling)
 
     def claim(
         self, wanted: Sequence[Wanted], budget_bytes: int | None, *, lazy: bool = False
@@ -86,6 +96,7 @@ class Store:
         except BaseException:
             self.release(files)
             raise
+        self._filling.append([files[position] for position in mine])
         return files, mine
 
     def keep(self, files: Iterable[RamFile], budget_bytes: int | None) -> None:
@@ -122,7 +133,8 @@ class Store:
         if need_bytes:
             held = sum(store.held_bytes for store in _stores)
             promised = sum(store.promised_bytes for store in _stores)
-            budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes)
+            buffers = _LOADER_BYTES + budget.buffer_bytes(need_bytes) + sum(store.buffer_bytes for store in _stores)
+            budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes, buffers)
 
     def abandon(self) -> None:
         """In a forked child: drop what only the parent would complete, but for what is visible and can be waited for.

@@ -27,6 +27,17 @@ _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 # Where obstore's debug text says why a connection failed; its first line does not.
 _CAUSE = re.compile(r'(?:message|error): "([^"]+)"|(InvalidCertificate)\(\s*([A-Za-z]+)')
+# What to check, by what obstore's debug text says of the connection; the first that is found.
+_ADVICE = {
+    "InvalidCertificate": "is the right certificate authority in AWS_CA_BUNDLE?",
+    "dns error": "is the host name in the endpoint right, and is there a network?",
+    "kind: Connect": "is the server running, and is there a network to it?",
+    "kind: Timeout": "it took too long: is the server overloaded, or the network slow?",
+    "kind: Interrupted": "the connection ended too early: does the server, or a proxy, close it?",
+    "Requested ": "does a proxy change what passes?",
+    "Wanted range": "does a proxy change what passes?",
+    "CONTENT_RANGE": "does a proxy change what passes?",
+}
 _STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
 
 
@@ -68,7 +79,10 @@ def failure(
     if status == 404:
         return NotFound(f"{where} does not exist{at} ({said})")
     if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
-        return SourceUnavailable(f"{where}: the server answered {said}")
+        advice = (
+            "what does its log say?" if status == 500 else "it may be overloaded: fewer loads at once ask less of it"
+        )
+        return SourceUnavailable(f"{where}: the server answered {said}; {advice}")
     return TransferError(f"{where}: the server answered {said}")
 
 
@@ -93,7 +107,8 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
     cause = _CAUSE.search(text)
     said = text.split("\n")[0] + (f": {' '.join(filter(None, cause.groups()))}" if cause else "")
     at_byte = f" (at byte {start})" if start else ""
-    return SourceUnavailable(f"{what}: {redact(said, *_secrets(spec))}{at_byte}")
+    advice = next((f"; {check}" for words, check in _ADVICE.items() if words in text), "")
+    return SourceUnavailable(f"{what}: {redact(said, *_secrets(spec))}{at_byte}{advice}")
 
 
 def _secrets(spec: SourceSpec) -> tuple[str | None, ...]:

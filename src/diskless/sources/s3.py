@@ -29,14 +29,16 @@ from diskless.sources.signing import canonical_query, sign_get
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
+    from obstore import GetOptions, GetResult
     from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
 
 CHUNK_BYTES = 512 << 10
 _DEFAULT_REGION = "us-east-1"
 # Credentials are renewed this long before they expire.
 _RENEW_AHEAD_S = 300.0
-_CONNECT_TIMEOUT, _STALL_TIMEOUT = "10s", "30s"
+# No byte for as long as the second, or an answer that is not all there after the third, is given up and what is missing
+# asked for again: a connection with less than 112 KB/s needs more than one request for the largest part.
+_CONNECT_TIMEOUT, _STALL_TIMEOUT, _ANSWER_TIMEOUT = "10s", "30s", "300s"
 
 
 class S3Source:
@@ -88,15 +90,7 @@ class S3Source:
         store, used = self._opened()
         try:
             answer = obstore.get(store, entry.key, options=options)
-            if answer.range != (start, end) or answer.meta["size"] != entry.size_bytes:
-                raise ObjectChanged(
-                    f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was "
-                    f"listed, or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
-                )
-            # Some servers of other makes ignore If-Match.
-            found = answer.meta["e_tag"]
-            if entry.etag and found and found.strip('"') != entry.etag.strip('"'):
-                raise ObjectChanged(f"{self._named(entry)} was replaced while it was read (at byte {start})")
+            self._check(entry, (start, end), answer)
             yield from answer.stream(min_chunk_size=CHUNK_BYTES)
         except DisklessError:
             raise
@@ -105,6 +99,23 @@ class S3Source:
             if isinstance(ours, (AccessDenied, CredentialsError)) and self._renewed(used):
                 ours = SourceUnavailable(f"{ours}; other credentials were taken since")
             raise ours from None
+
+    def _check(self, entry: Object, asked: tuple[int, int], answer: GetResult) -> None:
+        """Raise ObjectChanged for another version, SourceUnavailable for other bytes than those that were asked for."""
+        size_bytes, found = answer.meta["size"], answer.meta["e_tag"]
+        pinned = entry.etag is not None and found is not None
+        # Some servers of other makes ignore If-Match.
+        if (found or "").strip('"') != (entry.etag or "").strip('"') if pinned else size_bytes != entry.size_bytes:
+            sizes = f"; it has {size_bytes} bytes and had {entry.size_bytes}" if size_bytes != entry.size_bytes else ""
+            raise ObjectChanged(
+                f"{self._named(entry)} was replaced while it was read (at byte {asked[0]}{sizes}): load it again to "
+                "get the new version"
+            )
+        if answer.range != asked or size_bytes != entry.size_bytes:
+            raise SourceUnavailable(
+                f"{self._named(entry)}: bytes {answer.range[0]} to {answer.range[1]} of {size_bytes} came where "
+                f"{asked[0]} to {asked[1]} of {entry.size_bytes} were asked for; does a proxy change what passes?"
+            )
 
     def _named(self, entry: Object) -> str:
         return f"s3://{self._spec.url.bucket}/{entry.key}"
@@ -133,7 +144,7 @@ class S3Source:
             "allow_http": self._endpoint.url.startswith("http:"),
             "connect_timeout": _CONNECT_TIMEOUT,
             "read_timeout": _STALL_TIMEOUT,
-            "timeout": "1h",
+            "timeout": _ANSWER_TIMEOUT,
             "http1_only": True,
         }
         if not spec.verify_tls:
