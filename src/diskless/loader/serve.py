@@ -67,6 +67,8 @@ class Service:
                 except BaseException as error:
                     self._send_error(error)
         finally:
+            # The user's process settles them itself, and may give the numbers to other files at once.
+            self._gate_of.clear()
             if self._gates is not None:
                 self._gates.unwatch(self._hurry)
             transfer = self._transfer
