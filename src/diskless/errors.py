@@ -11,6 +11,7 @@ __all__ = [
     "BackingUnavailable",
     "BudgetExceeded",
     "Cancelled",
+    "ChecksumMismatch",
     "CredentialsError",
     "DescriptorLimit",
     "DisklessError",
@@ -60,6 +61,10 @@ class SourceUnavailable(DisklessError, ConnectionError):
 
 class TransferError(DisklessError, OSError):
     """A transfer failed for good: the message names the object, the offset and the last cause."""
+
+
+class ChecksumMismatch(TransferError):
+    """With `verify=True`: what came is not what the store has a checksum of, twice."""
 
 
 class ObjectChanged(DisklessError, OSError):

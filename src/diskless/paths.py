@@ -97,6 +97,7 @@ def mount(
     allow_patterns: str | Sequence[str] | None = None,
     ignore_patterns: str | Sequence[str] | None = None,
     load: str = "eager",
+    verify: bool = False,
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
     backing: str = "auto",
@@ -115,6 +116,12 @@ def mount(
             known: who opens a file that is not complete waits for it, in Python and in native code, and it is fetched
             next. Where a file does not come the open fails with EIO, and `Mount.wait` raises the reason. On a
             Directory, and where no Loader process can be started, it is ``"eager"``, and a warning says so.
+        verify: True compares every object with the checksum that the store has of it (CRC64NVME, CRC32C, CRC32, SHA-1,
+            SHA-256, of the whole or of its parts), or with the MD5 that the ETag is of an object that was uploaded in
+            one piece and not encrypted with a key of KMS or of the customer; with a manifest, as `push` writes one,
+            with that. Nobody reads a file before it is verified; what was loaded without `verify` is verified when it
+            is asked for with it. It costs a request for each object (none with a manifest) and the CPU time of the
+            digest: of a CRC hardly any.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
             ``endpoint_url``, …).
@@ -133,6 +140,8 @@ def mount(
         CredentialsError, AccessDenied: the store does not let this caller read.
         BudgetExceeded, DescriptorLimit: it would not fit; nothing was fetched.
         ObjectChanged, TransferError, SourceUnavailable, LoaderDied: the transfer failed for good.
+        ChecksumMismatch: with `verify`, an object was fetched twice and is not what its checksum says. InvalidOption:
+            the store has no checksum for one.
         BackingUnavailable: the Backing cannot work on this system.
 
     Example:
@@ -143,7 +152,7 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
-    _check_load(load)
+    _check_load(load, verify)
     _get_ready()
     from diskless.ram import choose
 
@@ -151,7 +160,9 @@ def mount(
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
+    job = _job(
+        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, verify, keep=False
+    )
     try:
         wait = job.wait_for_names if load == "background" and _may_show_early(job) else job.wait
         wait()
@@ -183,6 +194,7 @@ def prefetch(
     progress: Progress = None,
     at: str | os.PathLike[str] | None = None,
     load: str = "eager",
+    verify: bool = False,
 ) -> Job:
     """Begin to load `url` into RAM and return at once; a later `mount` with the same arguments joins the load.
 
@@ -195,13 +207,15 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
-    _check_load(load)
+    _check_load(load, verify)
     _get_ready()
     from diskless.ram import choose
 
     with LOCK:
         chosen = choose(backing)
-    return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+    return _job(
+        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, verify, keep=True
+    )
 
 
 def mounts() -> list[Mount]:
@@ -219,6 +233,7 @@ def _job(
     backing: Backing,
     budget: int | str | None,
     progress: Progress,
+    verify: bool,
     *,
     keep: bool,
 ) -> Job:
@@ -237,6 +252,7 @@ def _job(
         patterns("allow_patterns", allow_patterns),
         patterns("ignore_patterns", ignore_patterns),
         backing.name,
+        verify,
     )
     with LOCK:
         job, new = Job.join(request, spec, store_of(backing), budget_bytes, show)
@@ -249,9 +265,11 @@ def _job(
     return job
 
 
-def _check_load(load: str) -> None:
+def _check_load(load: str, verify: bool) -> None:
     if load not in _LOADS:
         raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
+    if not isinstance(verify, bool):
+        raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
 
 
 def _may_show_early(job: Job) -> bool:

@@ -38,6 +38,8 @@ class Service:
         self._gates: Gates | None = None
         self._gate_of: dict[int, int] = {}  # by the number of the file; of those that are not settled
         self._incomplete = False  # not all files arrived: nothing is fetched
+        self._ended = threading.Event()
+        self._verifying: threading.Thread | None = None
         self._credentials: Credentials | None = None
         self._credentials_there = threading.Event()
 
@@ -49,6 +51,7 @@ class Service:
             "gates": self._take_gates,
             "files": self._take_files,
             "fetch": self._fetch,
+            "verify": self._verify,
             "credentials": self._take_credentials,
         }
         try:
@@ -76,6 +79,9 @@ class Service:
                 transfer.cancel()
                 self._let_go()
                 transfer.join()
+            self._ended.set()
+            if self._verifying is not None:
+                self._verifying.join()
             self._close_files()
             self._channel.close()
 
@@ -141,11 +147,42 @@ class Service:
         assert self._source is not None
         if self._incomplete:
             return
-        transfer = Transfer(self._source, self._files, self._missing, self._report, self._end, self._complete_file)
+        transfer = Transfer(
+            self._source,
+            self._files,
+            self._missing,
+            self._report,
+            self._end,
+            self._complete_file,
+            verify=bool(message.get("verify")),
+        )
         transfer.start()
         self._transfer = transfer
         self._missing = []
         self._hurry()  # for those who came before
+
+    def _verify(self, message: Message, descriptors: list[int]) -> None:
+        if not self._incomplete:
+            self._verifying = threading.Thread(target=self._run_verify, name="diskless-verify", daemon=True)
+            self._verifying.start()
+
+    def _run_verify(self) -> None:
+        from diskless.errors import Cancelled
+        from diskless.loader.verification import mismatches
+
+        def tick() -> None:
+            if self._ended.is_set():
+                raise Cancelled("the connection ended")
+
+        try:
+            assert self._source is not None
+            numbers = mismatches(self._source, self._files, tick)
+            self._close_files()
+            for piece in pieces(numbers, _LIST_PIECE):
+                self._send({"op": "mismatches", "files": piece})
+            self._send({"op": "verified"})
+        except BaseException as error:
+            self._send_error(error)
 
     def _hurry(self) -> None:
         """Fetch first what readers wait for."""

@@ -10,10 +10,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
+from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.plan import LEAST_BYTES, Part, plan
 
 if TYPE_CHECKING:
+    from diskless.loader.verification import Check
     from diskless.sources import Object, Source
 
 CONNECTIONS = 8
@@ -26,7 +27,7 @@ REPORT_INTERVAL_S = 0.1
 # How Python and obstore's runtime say it; once that could not start, it says the last to whoever comes next.
 _NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonError")
 
-# Called with the number of a file when all its bytes are there, before they are reported.
+# Called with the number of a file when all its bytes are there and verified, before they are reported.
 OnFile = Callable[[int], None]
 # Called with the bytes written so far, the parts completed since the last call, and how many retries there were;
 # returns False when it could not deliver them now: they come again with the next call.
@@ -48,6 +49,8 @@ class Transfer:
         report: Report,
         on_end: Callable[[BaseException | None], None],
         on_file: OnFile = lambda file: None,
+        *,
+        verify: bool = False,
     ) -> None:
         self._source = source
         self._files = files
@@ -67,6 +70,13 @@ class Transfer:
         self._settled = False
         self._workers = 0
         self._ended = threading.Event()
+        # Parts that are not reported, of files that were fetched again since they were not what the store has.
+        self._withheld: dict[int, list[Part]] = {}
+        self._verification = None
+        if verify:
+            from diskless.loader.verification import Verification  # late: most transfers do without
+
+            self._verification = Verification(source, files, self._parts, self._tick)
 
     def start(self) -> None:
         """Start the connections; raises RuntimeError when not a single thread can be started."""
@@ -125,11 +135,17 @@ class Transfer:
     def _fetch(self, part: Part) -> None:
         entry, fd = self._files[part.file]
         position, attempts, pause_s = part.start, 0, FIRST_PAUSE_S
+        check = arriving = None
         while position < part.end:
             before = position
             try:
+                if self._verification is not None and arriving is None:
+                    check = self._verification.check(part.file)
+                    arriving = check.begin(position)
                 for chunk in self._source.read(entry, position, part.end):
                     position += self._write(entry, fd, chunk, position, part.end)
+                    if arriving is not None:
+                        arriving.feed(chunk)
                     if self._stop.is_set():
                         return
                 if position < part.end:
@@ -151,15 +167,52 @@ class Transfer:
                 if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        if check is not None and arriving is not None:
+            check.add(part, arriving)
         with self._lock:
             self._left[part.file] -= 1
             whole = self._left[part.file] == 0
+        if whole and check is not None and not self._matches(part.file, check):
+            return
         if whole:
             self._on_file(part.file)
         with self._lock:
-            self._completed.append(part)
+            # A file whose parts are all reported is complete for who hears of it: not before it is verified.
+            withheld = self._withheld.get(part.file, self._completed)
+            withheld.append(part)
+            if whole and withheld is not self._completed:
+                self._completed += withheld
         # A large part is told at once: should the Loader die, it is not fetched again.
         self._tell(at_once=part.end - part.start >= LEAST_BYTES)
+
+    def _matches(self, file: int, check: Check) -> bool:
+        """Whether a file is what the store has. If not, it is fetched again, once: ChecksumMismatch after that."""
+        entry, _ = self._files[file]
+        found = check.result()
+        if found == check.expected.digest:
+            return True
+        with self._lock:
+            if file in self._withheld:
+                raise ChecksumMismatch(
+                    f"{entry.key}: the {entry.size_bytes} bytes that came are not those of the object: their "
+                    f"{check.expected.algorithm} is {check.got(found)} and should be {check.expected.shown}, in two "
+                    "transfers. It may be damaged in the store, or something on the way changes bytes; compare with "
+                    "another client, or upload it again"
+                )
+            self._withheld[file] = []
+            parts = plan([Part(file, 0, entry.size_bytes)], CONNECTIONS)
+            check.start_again(parts)
+            self._parts.extendleft(reversed(parts))
+            self._left[file] = len(parts)
+            self._done_bytes -= entry.size_bytes
+            self._retries += 1
+        return False
+
+    def _tick(self) -> None:
+        """Tell that the transfer goes on, while a file is read."""
+        if self._stop.is_set():
+            raise Cancelled("the transfer was cancelled")
+        self._tell()
 
     def _write(self, entry: Object, fd: int, chunk: object, position: int, end: int) -> int:
         view = memoryview(chunk)  # type: ignore[arg-type]  # obstore's chunks are buffers

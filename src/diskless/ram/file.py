@@ -32,6 +32,8 @@ class RamFile:
     # Set once the outcome is known; `complete` says which.
     settled: threading.Event = field(default_factory=threading.Event)
     complete: bool = False
+    # Whether it is complete only when its bytes are what the store has a checksum of.
+    verified: bool = False
     # Whether a Mount shows it, though it may not be complete.
     visible: bool = False
     # In a forked child: it is its parent's to fill, and may be read here when it is.

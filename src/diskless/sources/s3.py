@@ -6,6 +6,7 @@ marker ``a/`` as an object ``a``.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,14 @@ from diskless.errors import (
     ObjectChanged,
     SourceUnavailable,
 )
-from diskless.sources import paths
+from diskless.sources import paths, xml
 from diskless.sources.ambient import ambient_credentials, domain
+from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
 from diskless.sources.http import Endpoint, proxy_for, request
-from diskless.sources.signing import canonical_query, sign_get
+from diskless.sources.signing import canonical_query, sign
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
+from diskless.sources.stored_checksum import stored_checksum
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -78,6 +81,14 @@ class S3Source:
         if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
         return Listing(placed, refused, False)
+
+    def checksum(self, entry: Object) -> Checksum:
+        if entry.checksum is not None:
+            return Checksum.parse(entry.checksum)
+        directory_bucket = self._spec.url.bucket.endswith("--x-s3")
+        return stored_checksum(
+            entry, self._named(entry), functools.partial(self._about, entry), plain_etags=not directory_bucket
+        )
 
     def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
         import obstore
@@ -214,44 +225,64 @@ class S3Source:
 
     def _page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
-        encoded = _text(root, "EncodingType") == "url"
+        encoded = xml.text(root, "EncodingType") == "url"
         objects = [
             Object(
-                key=_decoded(_text(item, "Key")) if encoded else _text(item, "Key"),
+                key=_decoded(xml.text(item, "Key")) if encoded else xml.text(item, "Key"),
                 path="",
-                size_bytes=int(_text(item, "Size") or 0),
-                etag=_text(item, "ETag") or None,
+                size_bytes=int(xml.text(item, "Size") or 0),
+                etag=xml.text(item, "ETag") or None,
                 version=None,
-                mtime_ns=_nanoseconds(_text(item, "LastModified")),
+                mtime_ns=_nanoseconds(xml.text(item, "LastModified")),
             )
             for item in root.iter("Contents")
         ]
-        more = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else ""
+        more = xml.text(root, "NextContinuationToken") if xml.text(root, "IsTruncated") == "true" else ""
         return objects, more or None
 
     def _get(self, parameters: dict[str, str]) -> Any:
-        """Return the XML of a request to the bucket, without namespaces."""
-        import xml.etree.ElementTree as ElementTree
-
-        status, answer_headers, body = self._ask(parameters)
-        if status in (400, 401, 403) and self._renewed(self._credentials):  # a token that ended is a 400
-            status, answer_headers, body = self._ask(parameters)
+        """Return the XML of a request to the bucket."""
+        status, answer_headers, body = self._ask("GET", parameters)
         if status != 200:
             raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self._region)
         try:
-            root = ElementTree.fromstring(body)
-        except ElementTree.ParseError:
+            return xml.parse(body)
+        except ValueError:
             raise SourceUnavailable(f"{self._endpoint.url} answered a listing with something that is no XML") from None
-        for element in root.iter():
-            element.tag = element.tag.rpartition("}")[2]
-        return root
 
-    def _ask(self, parameters: dict[str, str]) -> tuple[int, Mapping[str, str], bytes]:
-        query, path = canonical_query(parameters), quote(self._path or "/", safe="/")
-        headers = {"x-amz-request-payer": "requester"} if self._spec.request_payer else {}
+    def _about(
+        self, entry: Object, method: str, parameters: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[Mapping[str, str], bytes]:
+        """Return headers and body of a request for an object, of the version that was listed."""
+        pinned = {**headers, "if-match": entry.etag} if entry.etag and "attributes" not in parameters else headers
+        status, answer_headers, body = self._ask(method, parameters, entry.key, pinned)
+        if status not in (200, 206):
+            named = self._named(entry)
+            if status in (404, 412):
+                raise ObjectChanged(f"{named} was {'deleted' if status == 404 else 'replaced'} since it was listed")
+            said = body.decode("utf-8", "replace")
+            raise failure(self._spec, status, said, answer_headers, self._region, named)
+        return answer_headers, body
+
+    def _ask(
+        self, method: str, parameters: Mapping[str, str], key: str = "", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return the answer to a request for the bucket or an object of it, with other credentials if these end."""
+        answer = self._ask_once(method, parameters, key, headers or {})
+        if answer[0] in (400, 401, 403) and self._renewed(self._credentials):  # a token that ended is a 400
+            answer = self._ask_once(method, parameters, key, headers or {})
+        return answer
+
+    def _ask_once(
+        self, method: str, parameters: Mapping[str, str], key: str, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        path = quote(f"{self._path}/{key}" if key else self._path or "/", safe="/")
+        query = canonical_query(parameters)
+        if self._spec.request_payer:
+            headers = {**headers, "x-amz-request-payer": "requester"}
         if not self._spec.anonymous:
-            headers = sign_get(self._endpoint.host, path, query, self._current(), self._region, headers)
-        return request(self._endpoint, "GET", f"{path}?{query}", headers)
+            headers = sign(method, self._endpoint.host, path, query, self._current(), self._region, headers)
+        return request(self._endpoint, method, f"{path}?{query}" if query else path, headers)
 
     def _nothing_at(self, key: str) -> str:
         """Say that nothing is at `key`, and what near it is."""
@@ -266,8 +297,8 @@ class S3Source:
             root = self._get({"list-type": "2", "encoding-type": "url", "delimiter": "/", "prefix": parent})
         except DisklessError:
             return f"no object at {bucket}/{key}"
-        names = [_decoded(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
-        names += [_decoded(_text(item, "Key")) for item in root.iter("Contents")]
+        names = [_decoded(xml.text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
+        names += [_decoded(xml.text(item, "Key")) for item in root.iter("Contents")]
         names = [found for found in names if found not in (f"{wanted}/", parent)]
         near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
         suggestions = [found for found in names if found.rstrip("/") in near]
@@ -282,11 +313,6 @@ class S3Source:
 def _decoded(text: str) -> str:
     """Undo ``encoding-type=url``, in which S3 writes a space as a plus sign."""
     return unquote_plus(text, errors="surrogateescape")
-
-
-def _text(element: Any, name: str) -> str:
-    found = element.find(name)
-    return (found.text or "") if found is not None else ""
 
 
 def _nanoseconds(text: str) -> int:
