@@ -22,7 +22,7 @@ from diskless.errors import (
     ObjectChanged,
     SourceUnavailable,
 )
-from diskless.sources import paths, xml
+from diskless.sources import manifest, paths, xml
 from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
@@ -80,6 +80,11 @@ class S3Source:
         )
         if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
+        listed = next((entry for entry in placed if entry.path == manifest.NAME), None)
+        if listed is not None:
+            url = self._spec.display.rstrip("/")
+            _, body = self._about(listed, "GET", {}, {})
+            placed, refused = manifest.chosen(manifest.read(body, url), placed, url), []
         return Listing(placed, refused, False)
 
     def checksum(self, entry: Object) -> Checksum:
