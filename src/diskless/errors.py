@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "AccessDenied",
+    "AlreadyExists",
     "BackingUnavailable",
     "BudgetExceeded",
     "Cancelled",
@@ -45,6 +46,10 @@ class MountPathError(DisklessError, ValueError):
 
 class NotFound(DisklessError, FileNotFoundError):
     """No such bucket, object or prefix."""
+
+
+class AlreadyExists(DisklessError, FileExistsError):
+    """A push would replace what is there, and was not told to."""
 
 
 class AccessDenied(DisklessError, PermissionError):

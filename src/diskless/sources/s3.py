@@ -27,7 +27,7 @@ from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
 from diskless.sources.http import Endpoint, proxy_for, request
-from diskless.sources.signing import canonical_query, sign
+from diskless.sources.signing import EMPTY_SHA256, canonical_query, sign
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 from diskless.sources.stored_checksum import stored_checksum
 
@@ -48,19 +48,19 @@ class S3Source:
     def __init__(self, spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> None:
         self._spec = spec
         self._refresh = refresh
-        self._region = spec.region or _DEFAULT_REGION
+        self.region = spec.region or _DEFAULT_REGION
         self._store: S3Store | None = None
         # Guards the store and the credentials.
         self._lock = threading.Lock()
         self._credentials = spec.credentials
         bucket = spec.url.bucket
-        base = urlsplit(spec.endpoint or f"https://s3.{self._region}.{domain(self._region)}")
+        base = urlsplit(spec.endpoint or f"https://s3.{self.region}.{domain(self.region)}")
         host = base.netloc if spec.path_style else f"{bucket}.{base.netloc}"
         origin = f"{base.scheme}://{host}"
         # As obstore takes it: with the path that some stores have their endpoint at.
         self._base = origin + base.path
         self._path = base.path + ("/" + bucket if spec.path_style else "")
-        self._endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
+        self.endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
 
     def list(self) -> Listing:
         key = self._spec.url.key
@@ -118,7 +118,7 @@ class S3Source:
             raise
         except Exception as error:
             ours = from_obstore(error, self._spec, entry, start)
-            if isinstance(ours, (AccessDenied, CredentialsError)) and self._renewed(used):
+            if isinstance(ours, (AccessDenied, CredentialsError)) and self.renewed(used):
                 ours = SourceUnavailable(f"{ours}; other credentials were taken since")
             raise ours from None
 
@@ -132,7 +132,7 @@ class S3Source:
                 self._store = self._open()
             return self._store, self._credentials
 
-    def _renewed(self, refused: Credentials | None) -> bool:
+    def renewed(self, refused: Credentials | None) -> bool:
         """Take fresh credentials where the store has refused these; whether there are others now."""
         if refused is None:
             return False
@@ -146,7 +146,7 @@ class S3Source:
 
         spec = self._spec
         client: ClientConfig = {
-            "allow_http": self._endpoint.url.startswith("http:"),
+            "allow_http": self.endpoint.url.startswith("http:"),
             "connect_timeout": _CONNECT_TIMEOUT,
             "read_timeout": _STALL_TIMEOUT,
             "timeout": "1h",
@@ -158,13 +158,13 @@ class S3Source:
             with open(spec.ca_bundle, "rb") as file:
                 client["root_certificate"] = file.read()
         # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
-        if self._endpoint.proxy is not None:
-            client["proxy_url"] = self._endpoint.proxy
+        if self.endpoint.proxy is not None:
+            client["proxy_url"] = self.endpoint.proxy
         else:
             client["proxy_url"] = "http://127.0.0.1:1"
-            client["proxy_excludes"] = urlsplit(self._endpoint.url).hostname or ""
+            client["proxy_excludes"] = urlsplit(self.endpoint.url).hostname or ""
         options: S3Config = {
-            "region": self._region,
+            "region": self.region,
             "endpoint": self._base,
             "aws_endpoint_url_s3": self._base,
             "virtual_hosted_style_request": not spec.path_style,
@@ -185,7 +185,7 @@ class S3Source:
         """Give obstore credentials, as often as it asks."""
         from datetime import datetime, timezone
 
-        found = self._current()
+        found = self.current()
         expires = datetime.fromtimestamp(found.expires_at, timezone.utc) if found.expires_at else None
         return {
             "access_key_id": found.key,
@@ -194,7 +194,7 @@ class S3Source:
             "expires_at": expires,
         }
 
-    def _current(self) -> Credentials:
+    def current(self) -> Credentials:
         found = self._credentials
         if found is None or (found.expires_at is not None and found.expires_at - time.time() < _RENEW_AHEAD_S):
             found = self._credentials = self._fresh()
@@ -211,7 +211,7 @@ class S3Source:
 
     def _look_up(self, key: str) -> tuple[Object | None, Sequence[Object]]:
         """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
-        objects, more = self._page({"prefix": key})
+        objects, more = self.page({"prefix": key})
         if objects and objects[0].key == key:  # a key sorts before all that begin with it
             return objects[0], []
         if more is not None:
@@ -222,13 +222,13 @@ class S3Source:
         found: list[Object] = []
         parameters = {"prefix": prefix} if prefix else {}
         while True:
-            objects, more = self._page(parameters)
+            objects, more = self.page(parameters)
             found.extend(objects)
             if more is None:
                 return found
             parameters = {**parameters, "continuation-token": more}
 
-    def _page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
+    def page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
         encoded = xml.text(root, "EncodingType") == "url"
         objects = [
@@ -249,11 +249,11 @@ class S3Source:
         """Return the XML of a request to the bucket."""
         status, answer_headers, body = self._ask("GET", parameters)
         if status != 200:
-            raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self._region)
+            raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self.region)
         try:
             return xml.parse(body)
         except ValueError:
-            raise SourceUnavailable(f"{self._endpoint.url} answered a listing with something that is no XML") from None
+            raise SourceUnavailable(f"{self.endpoint.url} answered a listing with something that is no XML") from None
 
     def _about(
         self, entry: Object, method: str, parameters: Mapping[str, str], headers: Mapping[str, str]
@@ -266,7 +266,7 @@ class S3Source:
             if status in (404, 412):
                 raise ObjectChanged(f"{named} was {'deleted' if status == 404 else 'replaced'} since it was listed")
             said = body.decode("utf-8", "replace")
-            raise failure(self._spec, status, said, answer_headers, self._region, named)
+            raise failure(self._spec, status, said, answer_headers, self.region, named)
         return answer_headers, body
 
     def _ask(
@@ -274,20 +274,33 @@ class S3Source:
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return the answer to a request for the bucket or an object of it, with other credentials if these end."""
         answer = self._ask_once(method, parameters, key, headers or {})
-        if answer[0] in (400, 401, 403) and self._renewed(self._credentials):  # a token that ended is a 400
+        if answer[0] in (400, 401, 403) and self.renewed(self._credentials):  # a token that ended is a 400
             answer = self._ask_once(method, parameters, key, headers or {})
         return answer
 
     def _ask_once(
         self, method: str, parameters: Mapping[str, str], key: str, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
+        target, headers = self.signed(method, parameters, key, headers)
+        return request(self.endpoint, method, target, headers)
+
+    def signed(
+        self,
+        method: str,
+        parameters: Mapping[str, str],
+        key: str,
+        headers: Mapping[str, str],
+        body_sha256: str = EMPTY_SHA256,
+    ) -> tuple[str, Mapping[str, str]]:
+        """Return the target and the headers of a request for the bucket, or the object `key` of it."""
         path = quote(f"{self._path}/{key}" if key else self._path or "/", safe="/")
         query = canonical_query(parameters)
         if self._spec.request_payer:
             headers = {**headers, "x-amz-request-payer": "requester"}
         if not self._spec.anonymous:
-            headers = sign(method, self._endpoint.host, path, query, self._current(), self._region, headers)
-        return request(self._endpoint, method, f"{path}?{query}" if query else path, headers)
+            credentials, host = self.current(), self.endpoint.host
+            headers = sign(method, host, path, query, credentials, self.region, headers, body_sha256=body_sha256)
+        return f"{path}?{query}" if query else path, headers
 
     def _nothing_at(self, key: str) -> str:
         """Say that nothing is at `key`, and what near it is."""

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from diskless.sources.spec import Credentials
 
-_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 def canonical_query(parameters: Mapping[str, str]) -> str:
@@ -31,7 +31,7 @@ def sign(
     headers: Mapping[str, str],
     now: float | None = None,
     *,
-    body_sha256: str = _EMPTY_SHA256,
+    body_sha256: str = EMPTY_SHA256,
 ) -> dict[str, str]:
     """Return the headers of a signed request for the encoded `path` with `query` from `canonical_query`.
 
