@@ -97,6 +97,7 @@ class ParallelUpload:
         `show` is called ten times a second with the bytes that were sent. Where anything fails, this too, what is
         under way stops: raises the first error. Call `abort` then.
         """
+        show(0)
         threads = []
         for number in range(min(CONNECTIONS, len(self._parts))):
             thread = threading.Thread(target=self._work, name=f"diskless-upload-{number}", daemon=True)
@@ -125,6 +126,7 @@ class ParallelUpload:
                 _close(file)
         if self._error is not None:
             raise self._error
+        show(self._done_bytes)
         return [file.sent for file in self._files if file.sent is not None]
 
     def abort(self) -> list[str]:

@@ -172,7 +172,6 @@ class _Push:
                 raise type(error)(f"{error}{left}") from None
             _log.warning("the push to %s did not end%s", self._spec.display, left)
             raise
-        self._show.update(total_bytes, total_bytes)
 
     def _look(self, *, overwrite: bool) -> None:
         """Raise AlreadyExists where the push would replace something unasked, or could not be read back."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from diskless.errors import Cancelled, InvalidOption, SourceUnavailable
 from diskless.sources import http
 from diskless.sources.environment import PROXIES
-from diskless.sources.http import Connection, Endpoint, proxy_for, request
+from diskless.sources.http import Connection, Connections, Endpoint, proxy_for, request
 from tests.servers import free_port
 from tests.sources.stub_server import Answer, Asked, StubServer
 
@@ -128,8 +128,8 @@ def test_any_certificate_is_taken_where_that_is_asked_for(certificates):
 @pytest.mark.parametrize("bundle", [None, "other_authority"])
 def test_an_untrusted_certificate_is_refused_at_once_and_the_setting_is_named(certificates, monkeypatch, bundle):
     attempts: list[int] = []
-    once = http._once
-    monkeypatch.setattr(http, "_once", lambda *arguments: attempts.append(1) or once(*arguments))
+    exchange = Connection.exchange
+    monkeypatch.setattr(Connection, "exchange", lambda *arguments: attempts.append(1) or exchange(*arguments))
     trusted = str(getattr(certificates, bundle)) if bundle else None
     with (
         StubServer(lambda asked: Answer(200), certificates.server) as server,
@@ -309,3 +309,42 @@ def test_closing_wakes_who_waits_for_an_answer():
             connection.request("PUT", "/a", {"content-length": "1"}, [memoryview(b"x")])
         go.set()
         closing.join()
+
+
+def test_a_kept_connection_that_the_server_has_ended_is_replaced_at_once():
+    """Where the body can be sent again."""
+    ports: list[int] = []
+
+    def serve() -> None:
+        for _ in range(2):
+            peer, address = listening.accept()
+            ports.append(address[1])
+            peer.recv(1000)
+            peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            peer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve)
+        server.start()
+        connection = Connection(Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        for _ in range(2):
+            assert connection.request("GET", "/", {}, None)[::2] == (200, b"ok")
+        server.join()
+        assert len(set(ports)) == 2
+        connection.close()
+
+
+def test_each_thread_has_a_connection_of_its_own():
+    with StubServer(lambda asked: Answer(200)) as server:
+        connections = Connections(Endpoint(server.url))
+
+        def ask() -> None:
+            for _ in range(3):
+                request(Endpoint(server.url), "GET", "/", {}, connection=connections.mine())
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        ask()
+        asking.join()
+        connections.close()
+        assert len({asked.port for asked in server.asked}) == 2 and len(server.asked) == 6

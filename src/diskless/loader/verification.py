@@ -35,6 +35,10 @@ class Verification:
         self._asking: dict[int, threading.Lock] = {}
         self._checks: dict[int, Check] = {}
         self._missing: dict[int, set[Part]] = {}
+        self.expect(missing)
+
+    def expect(self, missing: Iterable[Part]) -> None:
+        """Note parts that will arrive; those of a file before its check is asked for."""
         for part in missing:
             self._missing.setdefault(part.file, set()).add(part)
 

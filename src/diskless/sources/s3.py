@@ -26,7 +26,7 @@ from diskless.sources import manifest, paths, xml
 from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
-from diskless.sources.http import Endpoint, proxy_for, request
+from diskless.sources.http import Connections, Endpoint, proxy_for, request
 from diskless.sources.signing import EMPTY_SHA256, canonical_query, sign
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 from diskless.sources.stored_checksum import stored_checksum
@@ -61,6 +61,7 @@ class S3Source:
         self._base = origin + base.path
         self._path = base.path + ("/" + bucket if spec.path_style else "")
         self.endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
+        self.connections = Connections(self.endpoint)
 
     def list(self) -> Listing:
         key = self._spec.url.key
@@ -282,7 +283,7 @@ class S3Source:
         self, method: str, parameters: Mapping[str, str], key: str, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         target, headers = self.signed(method, parameters, key, headers)
-        return request(self.endpoint, method, target, headers)
+        return request(self.endpoint, method, target, headers, connection=self.connections.mine())
 
     def signed(
         self,

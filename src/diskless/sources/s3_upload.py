@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import random
 import threading
@@ -19,7 +20,6 @@ from diskless.errors import AccessDenied, Cancelled, CredentialsError, DisklessE
 from diskless.sources import xml
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import WRITING, failure
-from diskless.sources.http import Connection
 from diskless.sources.s3 import S3Source
 from diskless.sources.spec import SourceSpec
 
@@ -59,10 +59,6 @@ class S3Upload:
         self._spec = spec
         self._stop = stop
         self._source = S3Source(spec, spec.refresh)
-        self._of_thread = threading.local()
-        # Guards the connections, all of them.
-        self._lock = threading.Lock()
-        self._connections: list[Connection] = []
 
     @property
     def signs_bodies(self) -> bool:
@@ -71,9 +67,7 @@ class S3Upload:
 
     def close(self) -> None:
         """End all connections."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
+        self._source.connections.close()
 
     def keys(self, prefix: str) -> tuple[list[str], bool]:
         """Return the first keys that begin with `prefix`, and whether there are more."""
@@ -123,6 +117,8 @@ class S3Upload:
             etag = self._etag_of(key, checksum)
             if etag is None:
                 raise error from None
+            with contextlib.suppress(DisklessError):  # else the same bytes were there before
+                self.abort(key, upload)
             return etag
         return xml.text(answer, "ETag") or None if answer is not None else None
 
@@ -185,8 +181,8 @@ class S3Upload:
     ) -> tuple[Mapping[str, str], Any]:
         said: Mapping[str, str] = {**headers, **({"content-length": str(body.size_bytes)} if body is not None else {})}
         target, said = self._source.signed(method, parameters, key, said, *((body.sha256,) if body is not None else ()))
-        sent = body.pieces() if body is not None else b""
-        status, answer_headers, content = self._connection().request(method, target, said, sent)
+        sent = body.pieces() if body is not None else None
+        status, answer_headers, content = self._source.connections.mine().request(method, target, said, sent)
         text = content.decode("utf-8", "replace")
         # CompleteMultipartUpload may find out late that it fails, when it has said 200.
         failed_late = status == 200 and "<Error>" in text[:500]
@@ -198,14 +194,6 @@ class S3Upload:
             return answer_headers, xml.parse(content) if content else None
         except ValueError:
             raise TransferError(f"{self._named(key)}: the store answered with something that is no XML") from None
-
-    def _connection(self) -> Connection:
-        connection: Connection | None = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = self._of_thread.connection = Connection(self._source.endpoint)
-            with self._lock:
-                self._connections.append(connection)
-        return connection
 
     def _named(self, key: str) -> str:
         return f"s3://{self._spec.url.bucket}/{key}" if key else f"s3://{self._spec.url.bucket}"
