@@ -83,6 +83,31 @@ def test_a_mount_is_pushed_elsewhere(s3_env, bucket, directory, backing):
         assert _contents(path) == FILES
 
 
+@pytest.mark.skipif(not native.available(), reason="needs the Tree")
+def test_a_mount_that_still_loads_is_waited_for(s3_env, bucket, directory):
+    diskless.push(directory, f"{bucket.url}/m")
+    mount = diskless.mount(f"{bucket.url}/m", load="background", verify=True)
+    diskless.push(mount, f"{bucket.url}/copy")
+    mount.close()
+    with diskless.mount(f"{bucket.url}/copy", verify=True) as path:
+        assert _contents(path) == FILES
+
+
+def _private_mib() -> float:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) / 1024
+
+
+def test_no_second_copy_is_held(s3_env, bucket, tmp_path):
+    with open(tmp_path / "large", "wb") as file:
+        for _ in range(4):
+            file.write(BIG)
+    seen: list[float] = []
+    before = _private_mib()
+    diskless.push(tmp_path / "large", f"{bucket.url}/large", progress=lambda done, total: seen.append(_private_mib()))
+    assert len(seen) > 2 and max(seen) - before < 24, (before, max(seen))
+
+
 def test_the_whole_bucket_may_be_the_prefix(s3_env, bucket, directory):
     diskless.push(directory, bucket.url)
     with diskless.mount(bucket.url, verify=True) as path:
