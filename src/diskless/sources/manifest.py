@@ -10,7 +10,8 @@ listing of the prefix has one
 
 * only the files in it are shown, and it is not;
 * each must be listed with the same size and ETag: otherwise another push is under way, or something else has changed
-  the prefix, and the listing is an error, so that files of two pushes are never shown together;
+  the prefix, and the listing is an error, so that files of two pushes are never shown together (a copy that another
+  tool makes may have other ETags: leave the manifest out of it);
 * its checksums are those that ``verify=True`` compares with, and the store is not asked again.
 
 `push` begins with one that is not ``complete``: it is an error, too. A manifest matters for the URL of its own prefix:
