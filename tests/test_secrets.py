@@ -75,6 +75,10 @@ def _prefetch_and_wait(url: str, **arguments: object) -> None:
         job.close()
 
 
+def _push(url: str, **arguments: object) -> None:
+    diskless.push(__file__, url, **arguments)
+
+
 # How a load fails: at once, or for who waits for it.
 DOORS = pytest.mark.parametrize("door", [diskless.mount, _prefetch_and_wait], ids=["mount", "prefetch"])
 
@@ -159,6 +163,30 @@ def test_no_answer_to_a_loader_in_threads_brings_them_to_light(place, caplog, ca
         assert KEY in server.asked[-1].headers["authorization"]
 
 
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "nothing there"])
+def test_no_answer_to_verify_brings_them_to_light(place, caplog, capfd, in_threads, answer):
+    def answered(asked: Asked) -> Answer:
+        return s3_object("bert/a", b"0123456789")(asked) if asked.method == "GET" else ANSWERS[answer](asked)
+
+    with StubServer(answered) as server:
+        place.env.setenv("AWS_ENDPOINT_URL", server.url)
+        _fails(caplog, capfd, lambda: diskless.mount("s3://models/bert", verify=True))
+        assert any(asked.method == "HEAD" and KEY in asked.headers["authorization"] for asked in server.asked)
+
+
+@pytest.mark.parametrize("answer", [name for name in ANSWERS if name != "nothing there"])
+def test_no_answer_to_a_push_brings_them_to_light(place, caplog, capfd, answer):
+    def answered(asked: Asked) -> Answer:
+        return s3_listing() if asked.method == "GET" else ANSWERS[answer](asked)
+
+    (place.directory / "model").mkdir()
+    (place.directory / "model" / "config.json").write_text("{}")
+    with StubServer(answered) as server:
+        place.env.setenv("AWS_ENDPOINT_URL", server.url)
+        _fails(caplog, capfd, lambda: diskless.push(place.directory / "model", "s3://models/bert"))
+        assert KEY in server.asked[-1].headers["authorization"]
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -174,7 +202,7 @@ def test_no_answer_to_a_loader_in_threads_brings_them_to_light(place, caplog, ca
     ],
     ids=lambda url: url.replace(MARK, "_"),
 )
-@DOORS
+@pytest.mark.parametrize("door", [diskless.mount, _prefetch_and_wait, _push], ids=["mount", "prefetch", "push"])
 def test_no_url_brings_them_to_light(place, caplog, capfd, url, door):
     error = _fails(caplog, capfd, lambda: door(url))
     assert type(error) is diskless.InvalidURL

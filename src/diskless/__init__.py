@@ -10,9 +10,11 @@ TYPE_CHECKING = False  # as typing has it, which takes longer to import than all
 if TYPE_CHECKING:
     from diskless.errors import (
         AccessDenied,
+        AlreadyExists,
         BackingUnavailable,
         BudgetExceeded,
         Cancelled,
+        ChecksumMismatch,
         CredentialsError,
         DescriptorLimit,
         DisklessError,
@@ -29,12 +31,15 @@ if TYPE_CHECKING:
     from diskless.job import Job, Stats
     from diskless.paths import Mount, mount, mounts, prefetch
     from diskless.scratch_directory import Scratch, scratch
+    from diskless.upload import Pushed, push
 
 __all__ = [
     "AccessDenied",
+    "AlreadyExists",
     "BackingUnavailable",
     "BudgetExceeded",
     "Cancelled",
+    "ChecksumMismatch",
     "CredentialsError",
     "DescriptorLimit",
     "DisklessError",
@@ -47,6 +52,7 @@ __all__ = [
     "MountPathError",
     "NotFound",
     "ObjectChanged",
+    "Pushed",
     "Scratch",
     "SourceUnavailable",
     "Stats",
@@ -54,6 +60,7 @@ __all__ = [
     "mount",
     "mounts",
     "prefetch",
+    "push",
     "scratch",
 ]
 __version__ = "0.1.0"
@@ -61,11 +68,13 @@ __version__ = "0.1.0"
 _MODULES = {
     "Job": "job",
     "Mount": "paths",
+    "Pushed": "upload",
     "Scratch": "scratch_directory",
     "Stats": "job",
     "mount": "paths",
     "mounts": "paths",
     "prefetch": "paths",
+    "push": "upload",
     "scratch": "scratch_directory",
 }
 

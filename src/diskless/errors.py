@@ -8,9 +8,11 @@ from __future__ import annotations
 
 __all__ = [
     "AccessDenied",
+    "AlreadyExists",
     "BackingUnavailable",
     "BudgetExceeded",
     "Cancelled",
+    "ChecksumMismatch",
     "CredentialsError",
     "DescriptorLimit",
     "DisklessError",
@@ -46,6 +48,10 @@ class NotFound(DisklessError, FileNotFoundError):
     """No such bucket, object or prefix."""
 
 
+class AlreadyExists(DisklessError, FileExistsError):
+    """A push would replace what is there, and was not told to."""
+
+
 class AccessDenied(DisklessError, PermissionError):
     """The store knows who asks and refuses."""
 
@@ -60,6 +66,10 @@ class SourceUnavailable(DisklessError, ConnectionError):
 
 class TransferError(DisklessError, OSError):
     """A transfer failed for good: the message names the object, the offset and the last cause."""
+
+
+class ChecksumMismatch(TransferError):
+    """With `verify=True`: what came is not what the store has a checksum of, twice."""
 
 
 class ObjectChanged(DisklessError, OSError):

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,7 @@ class Request(NamedTuple):
     allow_patterns: tuple[str, ...] | None
     ignore_patterns: tuple[str, ...] | None
     backing: str
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,13 +282,15 @@ class Job:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
         wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         with LOCK:
-            files, mine = self.store.claim(wanted, self._budget_bytes, lazy=self.lazy)
-            self._claimed.extend(files)
-            _tell_room()
-            if not self._listed.is_set():
-                self.files = {"" if is_object else entry.path: file for entry, file in zip(objects, files, strict=True)}
-                self._listed.set()
+            files, mine = self._claim(wanted)
         try:
+            if self.request.verify:
+                self._verify_held(transfer, objects, wanted, files, mine)
+            with LOCK:
+                if not self._listed.is_set():
+                    names = ["" if is_object else entry.path for entry in objects]
+                    self.files = dict(zip(names, files, strict=True))
+                    self._listed.set()
             self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
         finally:
             with LOCK:
@@ -301,6 +305,48 @@ class Job:
                 self._claimed.remove(file)
             self.store.release(failed)
         return files
+
+    def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[RamFile], list[int]]:
+        files, mine = self.store.claim(wanted, self._budget_bytes, lazy=self.lazy)
+        self._claimed.extend(files)
+        _tell_room()
+        for position in mine:
+            files[position].verified = self.request.verify
+        return files, mine
+
+    def _verify_held(
+        self,
+        transfer: client.Job,
+        objects: Sequence[Object],
+        wanted: Sequence[Wanted],
+        files: list[RamFile],
+        mine: list[int],
+    ) -> None:
+        """Compare files that a load without `verify` filled, or fills; what is not right is ours to fetch anew.
+
+        Before any name shows: nobody who asked for `verify` may read them unverified.
+        """
+        while held := [position for position, file in enumerate(files) if not file.verified]:
+            for position in held:
+                while not files[position].settled.wait(_CANCEL_POLL_S):
+                    self._raise_if_cancelled()
+            complete = [position for position in held if files[position].complete]
+            wrong = set(held) - set(complete)
+            with ExitStack() as opened:
+                targets = [_readable(objects[position], files[position], opened) for position in complete]
+                wrong.update(complete[number] for number in transfer.mismatches(targets))
+            with LOCK:
+                for position in wrong:
+                    self.store.unshare(files[position])
+                    self._claimed.remove(files[position])
+                    self.store.release([files[position]])
+                for position in set(complete) - wrong:
+                    files[position].verified = True
+                again = sorted(wrong)
+                claimed, new = self._claim([wanted[position] for position in again])
+                for position, file in zip(again, claimed, strict=True):
+                    files[position] = file
+                mine.extend(again[number] for number in new)
 
     def _fetch(self, transfer: client.Job, work: list[tuple[Object, RamFile]], started: float) -> None:
         from diskless.loader import client
@@ -327,11 +373,23 @@ class Job:
             room = self._room() if self._budget_bytes is not None else None
             lazy = client.Lazy(on_refusal, room) if self.lazy else None
             targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
-            transfer.fetch(targets, on_progress, on_file, lazy)
+            transfer.fetch(targets, on_progress, on_file, lazy, verify=self.request.verify)
         with LOCK:
             for _, file in work:
                 self.store.settle(file, complete=True)
         self._stats = replace(self._stats, fetched_bytes=sum(entry.size_bytes for entry, _ in work))
+
+
+def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
+    """Return a complete file as what the Loader can read it through."""
+    from diskless.loader import client
+
+    if file.fd >= 0:
+        return client.Target(entry, file.fd)
+    assert file.staged_path is not None
+    fd = os.open(file.staged_path, os.O_RDONLY | os.O_CLOEXEC)
+    opened.callback(os.close, fd)
+    return client.Target(entry, fd)
 
 
 # The jobs that Mounts and prefetches may join, by request. Guarded by LOCK.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 _LIBRARY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "libdiskless.so")
 
 _INT, _LONG, _LONGLONG, _UINT, _STR = ctypes.c_int, ctypes.c_long, ctypes.c_longlong, ctypes.c_uint, ctypes.c_char_p
+_ULONGLONG = ctypes.c_ulonglong
 _STRINGS = ctypes.POINTER(ctypes.c_char_p)
 _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] = {
     "memfd": (_INT, (_STR,)),
@@ -37,6 +38,8 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "deactivate": (_INT, ()),
     "patched_slots": (_LONG, ()),
     "take_message": (_INT, (_STR, _INT)),
+    "crc": (_ULONGLONG, (_INT, _ULONGLONG, ctypes.c_void_p, _ULONGLONG)),
+    "crc_combine": (_ULONGLONG, (_INT, _ULONGLONG, _ULONGLONG, _ULONGLONG)),
     "spawn": (_INT, (_STR, _STRINGS, _STRINGS, ctypes.POINTER(_INT), _INT)),
     "reap": (_INT, (_INT,)),
 }
@@ -212,6 +215,44 @@ def take_messages() -> list[str]:
     while _call("take_message", buffer, len(buffer)) > 0:
         sentences.append(os.fsdecode(buffer.value))
     return sentences
+
+
+# As diskless.h numbers them.
+_CRCS = {"CRC32": 0, "CRC32C": 1, "CRC64NVME": 2}
+
+
+class _Buffer(ctypes.Structure):
+    """CPython's Py_buffer, by which bytes that may not be written have an address (PEP 3118; stable since 3.11)."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("owner", ctypes.c_void_p),
+        ("length", ctypes.c_ssize_t),
+        ("rest", ctypes.c_char * 64),
+    )
+
+
+def has_checksums() -> bool:
+    """Whether `crc` can be called."""
+    return sys.platform == "linux" and os.path.exists(_LIBRARY)
+
+
+def crc(algorithm: str, data: object, before: int = 0) -> int:
+    """Return the CRC of a contiguous buffer that stands behind bytes whose CRC is `before`; the GIL is free meanwhile.
+
+    `algorithm` is ``"CRC32"``, ``"CRC32C"`` or ``"CRC64NVME"``.
+    """
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(buffer), 0)
+    try:
+        return _call("crc", _CRCS[algorithm], before, buffer.address, buffer.length)
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+
+
+def crc_combine(algorithm: str, first: int, second: int, second_bytes: int) -> int:
+    """Return the CRC of two pieces, from the CRC of each and the size of the second."""
+    return _call("crc_combine", _CRCS[algorithm], first, second, second_bytes)
 
 
 def spawn(file: str, argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> int:

@@ -106,6 +106,7 @@ def mount(
     allow_patterns: str | Sequence[str] | None = None,
     ignore_patterns: str | Sequence[str] | None = None,
     load: str = "eager",
+    verify: bool = False,
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
     backing: str = "auto",
@@ -128,6 +129,12 @@ def mount(
             Where a file cannot be had the open fails with EIO, `Mount.refusals` has the reason, and the next open tries
             again. On a Directory, and where no Loader process can be started, both are ``"eager"``, and a warning says
             so.
+        verify: True compares every object with the checksum that the store has of it (CRC64NVME, CRC32C, CRC32, SHA-1,
+            SHA-256, of the whole or of its parts), or with the MD5 that the ETag is of an object that was uploaded in
+            one piece and not encrypted with a key of KMS or of the customer; with a manifest, as `push` writes one,
+            with that. Nobody reads a file before it is verified; what was loaded without `verify` is verified when it
+            is asked for with it. It costs a request for each object (none with a manifest) and the CPU time of the
+            digest: of a CRC hardly any.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
             ``endpoint_url``, …).
@@ -146,6 +153,8 @@ def mount(
         CredentialsError, AccessDenied: the store does not let this caller read.
         BudgetExceeded, DescriptorLimit: it would not fit; nothing was fetched.
         ObjectChanged, TransferError, SourceUnavailable, LoaderDied: the transfer failed for good.
+        ChecksumMismatch: with `verify`, an object was fetched twice and is not what its checksum says. InvalidOption:
+            the store has no checksum for one.
         BackingUnavailable: the Backing cannot work on this system.
 
     Example:
@@ -156,7 +165,7 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
-    _check_load(load)
+    _check_load(load, verify)
     _get_ready()
     from diskless.ram import choose
 
@@ -167,7 +176,17 @@ def mount(
     early = load != "eager" and _may_show_early(chosen, load)
     lazy = early and load == "lazy"
     job = _job(
-        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False, lazy=lazy
+        url,
+        allow_patterns,
+        ignore_patterns,
+        session,
+        storage_options,
+        chosen,
+        budget,
+        progress,
+        verify,
+        keep=False,
+        lazy=lazy,
     )
     try:
         if not lazy:
@@ -202,6 +221,7 @@ def prefetch(
     progress: Progress = None,
     at: str | os.PathLike[str] | None = None,
     load: str = "eager",
+    verify: bool = False,
 ) -> Job:
     """Begin to load `url` into RAM and return at once; a later `mount` with the same arguments joins the load.
 
@@ -214,13 +234,15 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
-    _check_load(load)
+    _check_load(load, verify)
     _get_ready()
     from diskless.ram import choose
 
     with LOCK:
         chosen = choose(backing)
-    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+    job = _job(
+        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, verify, keep=True
+    )
     try:
         job.fetch_all()
     except BaseException:
@@ -244,6 +266,7 @@ def _job(
     backing: Backing,
     budget: int | str | None,
     progress: Progress,
+    verify: bool,
     *,
     keep: bool,
     lazy: bool = False,
@@ -264,6 +287,7 @@ def _job(
         patterns("allow_patterns", allow_patterns),
         patterns("ignore_patterns", ignore_patterns),
         backing.name,
+        verify,
     )
     with LOCK:
         job, new = Job.join(request, spec, store_of(backing), budget_bytes, show, lazy=lazy)
@@ -276,9 +300,11 @@ def _job(
     return job
 
 
-def _check_load(load: str) -> None:
+def _check_load(load: str, verify: bool) -> None:
     if load not in _LOADS:
         raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
+    if not isinstance(verify, bool):
+        raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
 
 
 def _may_show_early(backing: Backing, load: str) -> bool:

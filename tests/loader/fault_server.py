@@ -38,6 +38,7 @@ class Fault:
     short_by: int = 0  # a body that ends properly, too early
     extra: bytes = b""  # more than was asked for, behind it …
     extra_before: bytes = b""  # … or in front of it
+    damage: int | None = None  # the byte of the body at this place, or its last one, is another
     ignores_range: bool = False  # 200 and the whole object
     ignores_if_match: bool = False  # whatever the object is now
     content_range: str | None = None  # in place of the true one
@@ -75,10 +76,15 @@ class FaultServer:
         self.url = f"s3://{BUCKET}"
         self.plan: Plan = plan or (lambda get: Fault(hang_after=hang_after))
         self.page_size = page_size
+        # By key: what a HEAD tells beside the ETag, and the sizes of the parts that the object was uploaded in.
+        self.checksums: dict[str, Mapping[str, str]] = {}
+        self.part_sizes: dict[str, list[int]] = {}
+        self.tells_attributes = True  # GetObjectAttributes
         # Guards the lists below.
         self.lock = threading.Lock()
         self.gets: list[Get] = []
         self.list_requests = 0
+        self.heads: list[str] = []  # keys
         self.connections: list[socket.socket] = []
         self.hanging = threading.Event()  # set once an answer hangs
         self._http: ThreadingHTTPServer | None = None
@@ -175,10 +181,48 @@ class _Handler(BaseHTTPRequestHandler):
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
         if bucket != BUCKET:
             self._refuse(404, "NoSuchBucket")
+        elif key and "attributes" in parse_qs(parts.query, keep_blank_values=True):
+            self._attributes(key)
         elif key:
             self._object(key)
         else:
             self._list({name: values[0] for name, values in parse_qs(parts.query).items()})
+
+    def do_HEAD(self) -> None:
+        faults, parts = self.server.faults, urlsplit(self.path)
+        key = unquote(parts.path).lstrip("/").partition("/")[2]
+        with faults.lock:
+            faults.heads.append(key)
+        if key not in faults.objects:
+            self._head(404, {}, 0)
+        elif self.headers.get("if-match") not in (None, faults.etag(key)):
+            self._head(412, {}, 0)
+        elif number := parse_qs(parts.query).get("partNumber"):
+            sizes = faults.part_sizes[key]
+            self._head(206, {"x-amz-mp-parts-count": str(len(sizes))}, sizes[int(number[0]) - 1])
+        else:
+            enabled = self.headers.get("x-amz-checksum-mode") == "ENABLED"
+            told = faults.checksums.get(key, {}) if enabled else {}
+            self._head(200, {"ETag": faults.etag(key), **told}, len(faults.objects[key]))
+
+    def _attributes(self, key: str) -> None:
+        """GetObjectAttributes, two parts a page."""
+        faults = self.server.faults
+        if not faults.tells_attributes:
+            self._refuse(403, "AccessDenied")
+            return
+        after, sizes = int(self.headers["x-amz-part-number-marker"]), faults.part_sizes[key]
+        page = "".join(
+            f"<Part><PartNumber>{number + 1}</PartNumber><Size>{sizes[number]}</Size></Part>"
+            for number in range(after, min(after + 2, len(sizes)))
+        )
+        more = str(after + 2 < len(sizes)).lower()
+        self._answer(
+            200,
+            f"<GetObjectAttributesResponse><ObjectParts><IsTruncated>{more}</IsTruncated>"
+            f"<NextPartNumberMarker>{after + 2}</NextPartNumberMarker>{page}</ObjectParts>"
+            "</GetObjectAttributesResponse>".encode(),
+        )
 
     def _list(self, query: dict[str, str]) -> None:
         """ListObjectsV2; the continuation token is the last key of the page before."""
@@ -228,6 +272,9 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             body = data[get.start : get.end]
             where = fault.content_range or f"bytes {get.start}-{get.start + len(body) - 1}/{len(data)}"
+            if fault.damage is not None and body:
+                place = min(fault.damage, len(body) - 1)
+                body = body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :]
             body = fault.extra_before + body[: len(body) - fault.short_by] + fault.extra
             self._send(get, fault, 206, body, {"ETag": faults.etag(key), "Content-Range": where})
 

@@ -32,11 +32,15 @@ def targets(objects: Iterable[Object], files: Iterable[int]) -> list[client.Targ
 
 
 def fetch(
-    server: FaultServer, key: str = "", on_progress: Callable[[int], None] = lambda done_bytes: None
+    server: FaultServer,
+    key: str = "",
+    on_progress: Callable[[int], None] = lambda done_bytes: None,
+    *,
+    verify: bool = False,
 ) -> tuple[dict[str, bytes], client.JobStats]:
     """Return the bytes of every object by path, and what the job counted."""
     with listed(server, key) as (job, objects, files):
-        job.fetch(targets(objects, files), on_progress)
+        job.fetch(targets(objects, files), on_progress, verify=verify)
         contents = {entry.path: os.pread(fd, os.fstat(fd).st_size, 0) for entry, fd in zip(objects, files, strict=True)}
         return contents, job.stats
 

@@ -105,3 +105,17 @@ def test_calls_on_the_other_processor_answer_as_on_this_one(
     expected, found = ([line for line in said.splitlines() if "openat2" not in line] for said in (here, there))
     assert len(found) > 30_000
     assert [pair for pair in zip(expected, found, strict=True) if pair[0] != pair[1]] == []
+
+
+@pytest.mark.timeout(300)
+def test_checksums_on_the_other_processor_are_those_of_this_one(
+    built_for_aarch64: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator, libc = shutil.which("qemu-aarch64"), Path("/usr/aarch64-linux-gnu")
+    if emulator is None or not libc.exists():
+        pytest.skip("needs qemu-aarch64 (Debian's qemu-user) and its libc at /usr/aarch64-linux-gnu")
+    here = output_of(compile_program("checksums.c", tmp_path), LIBRARY)
+    monkeypatch.setenv("CC", "aarch64-linux-gnu-gcc")
+    program, library = compile_program("checksums.c", built_for_aarch64), built_for_aarch64 / "libdiskless.so"
+    assert len(here.splitlines()) == 3 * 2001
+    assert output_of(emulator, "-L", libc, program, library) == here

@@ -20,6 +20,7 @@ class Asked:
     target: str
     headers: Mapping[str, str]
     body: bytes
+    port: int = 0  # that the request came from: one for each connection
 
     @property
     def path(self) -> str:
@@ -85,7 +86,7 @@ class StubServer:
             def handle_one(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                request = Asked(self.command, self.path, headers, self.rfile.read(length))
+                request = Asked(self.command, self.path, headers, self.rfile.read(length), self.client_address[1])
                 asked.append(request)
                 reply = answer(request)
                 self.send_response(reply.status)
@@ -97,7 +98,7 @@ class StubServer:
                 if self.command != "HEAD":
                     self.wfile.write(reply.body)
 
-            do_GET = do_PUT = do_POST = do_HEAD = do_CONNECT = handle_one
+            do_GET = do_DELETE = do_PUT = do_POST = do_HEAD = do_CONNECT = handle_one
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

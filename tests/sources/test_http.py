@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import socket
+import threading
 import urllib.request
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diskless.errors import InvalidOption, SourceUnavailable
+from diskless.errors import Cancelled, InvalidOption, SourceUnavailable
 from diskless.sources import http
 from diskless.sources.environment import PROXIES
-from diskless.sources.http import Endpoint, proxy_for, request
+from diskless.sources.http import Connection, Connections, Endpoint, proxy_for, request
 from tests.servers import free_port
-from tests.sources.stub_server import Answer, StubServer
+from tests.sources.stub_server import Answer, Asked, StubServer
 
 PASSWORD = "pro/xy" + "-planted"
 QUOTED = PASSWORD.replace("/", "%2F")
@@ -127,8 +128,8 @@ def test_any_certificate_is_taken_where_that_is_asked_for(certificates):
 @pytest.mark.parametrize("bundle", [None, "other_authority"])
 def test_an_untrusted_certificate_is_refused_at_once_and_the_setting_is_named(certificates, monkeypatch, bundle):
     attempts: list[int] = []
-    once = http._once
-    monkeypatch.setattr(http, "_once", lambda *arguments: attempts.append(1) or once(*arguments))
+    exchange = Connection.exchange
+    monkeypatch.setattr(Connection, "exchange", lambda *arguments: attempts.append(1) or exchange(*arguments))
     trusted = str(getattr(certificates, bundle)) if bundle else None
     with (
         StubServer(lambda asked: Answer(200), certificates.server) as server,
@@ -225,3 +226,125 @@ def test_a_proxy_needs_no_scheme():
     with StubServer(lambda asked: Answer(200, b"through")) as proxy:
         endpoint = Endpoint("http://models.example", proxy=f"127.0.0.1:{proxy.port}")
         assert request(endpoint, "GET", "/", {})[2] == b"through"
+
+
+# Connections for large bodies.
+
+
+def _pieces(data: bytes, size: int):
+    """The data in pieces, all in one buffer."""
+    buffer = memoryview(bytearray(size))
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        buffer[: len(piece)] = piece
+        yield buffer[: len(piece)]
+
+
+def test_a_body_in_pieces_is_one_body_and_the_connection_is_kept():
+    data = bytes(range(256)) * 5000
+    with StubServer(lambda asked: Answer(200, b"there")) as server:
+        connection = Connection(Endpoint(server.url))
+        for size in (1000, 1 << 20):
+            length = {"content-length": str(len(data))}
+            assert connection.request("PUT", "/a", length, _pieces(data, size))[::2] == (200, b"there")
+        assert connection.request("DELETE", "/a", {}, b"")[0] == 200
+        connection.close()
+        assert [asked.body for asked in server.asked] == [data, data, b""]
+        assert len({asked.port for asked in server.asked}) == 1
+
+
+def test_an_error_of_the_body_gets_through_and_the_connection_works_again():
+    def fails():
+        yield memoryview(b"begun")
+        raise Cancelled("by its owner")
+
+    with StubServer(lambda asked: Answer(200)) as server:
+        connection = Connection(Endpoint(server.url))
+        with pytest.raises(Cancelled, match="by its owner"):
+            connection.request("PUT", "/a", {"content-length": "10"}, fails())
+        assert connection.request("PUT", "/b", {"content-length": "2"}, [memoryview(b"ok")])[0] == 200
+        connection.close()
+
+
+def test_a_refusal_that_comes_before_the_end_of_the_body_is_read():
+    """S3 answers 403 and closes, while there is more to be sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def refuse() -> None:
+            peer, _ = listening.accept()
+            peer.recv(100)
+            peer.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+            refused.set()
+            go.wait(20)
+            peer.close()
+
+        refused, go = threading.Event(), threading.Event()
+        server = threading.Thread(target=refuse)
+        server.start()
+
+        def body():
+            yield memoryview(b"x" * 1000)
+            refused.wait(20)
+            connection._open.sock.shutdown(socket.SHUT_WR)  # as when the other side has closed: a broken pipe
+            yield memoryview(b"x" * 1000)
+
+        connection = Connection(Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        assert connection.request("PUT", "/a", {"content-length": "2000"}, body())[::2] == (403, b"no")
+        go.set()
+        server.join()
+
+
+def test_closing_wakes_who_waits_for_an_answer():
+    go = threading.Event()
+
+    def answer(asked: Asked) -> Answer:
+        closing.start()
+        go.wait(20)
+        return Answer(200)
+
+    with StubServer(answer) as server:
+        connection = Connection(Endpoint(server.url))
+        closing = threading.Thread(target=connection.close)
+        with pytest.raises(SourceUnavailable, match="cannot be reached"):
+            connection.request("PUT", "/a", {"content-length": "1"}, [memoryview(b"x")])
+        go.set()
+        closing.join()
+
+
+def test_a_kept_connection_that_the_server_has_ended_is_replaced_at_once():
+    """Where the body can be sent again."""
+    ports: list[int] = []
+
+    def serve() -> None:
+        for _ in range(2):
+            peer, address = listening.accept()
+            ports.append(address[1])
+            peer.recv(1000)
+            peer.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            peer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve)
+        server.start()
+        connection = Connection(Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        for _ in range(2):
+            assert connection.request("GET", "/", {}, None)[::2] == (200, b"ok")
+        server.join()
+        assert len(set(ports)) == 2
+        connection.close()
+
+
+def test_each_thread_has_a_connection_of_its_own():
+    with StubServer(lambda asked: Answer(200)) as server:
+        connections = Connections(Endpoint(server.url))
+
+        def ask() -> None:
+            for _ in range(3):
+                request(Endpoint(server.url), "GET", "/", {}, connection=connections.mine())
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        ask()
+        asking.join()
+        connections.close()
+        assert len({asked.port for asked in server.asked}) == 2 and len(server.asked) == 6

@@ -130,7 +130,7 @@ def test_a_bucket_has_the_address_that_boto3_gives_it(no_env, bucket, region, en
 
     ours: list[str] = []
 
-    def record(endpoint: object, method: str, target: str, headers: object) -> None:
+    def record(endpoint: object, method: str, target: str, headers: object, connection: object) -> None:
         ours.append((endpoint.url + target.split("?")[0]).rstrip("/"))
         raise Stop
 

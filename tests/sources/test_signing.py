@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diskless.sources import Credentials
-from diskless.sources.signing import canonical_query, sign_get
+from diskless.sources.signing import canonical_query, sign
 
 _NOW = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.timezone.utc)
 
@@ -36,7 +36,7 @@ _PLAIN = Credentials("AKID", "secret")
 @pytest.mark.parametrize("headers", [{}, {"x-amz-request-payer": "requester"}])
 def test_a_request_is_signed_as_botocore_signs_it(credentials, region, host, path, headers):
     parameters = {"list-type": "2", "prefix": "a b/\u00e9+&=~*'", "encoding-type": "url", "delimiter": "/"}
-    ours = sign_get(host, path, canonical_query(parameters), credentials, region, headers, _NOW.timestamp())
+    ours = sign("GET", host, path, canonical_query(parameters), credentials, region, headers, _NOW.timestamp())
     theirs = _botocore_headers(host, path, parameters, credentials, region, headers)
     assert {**ours, "host": host} == theirs
 
@@ -49,13 +49,13 @@ def test_a_request_is_signed_as_botocore_signs_it(credentials, region, host, pat
 def test_any_prefix_and_continuation_token_is_signed_as_botocore_signs_it(prefix, token, secret):
     parameters = {"list-type": "2", "prefix": prefix, "continuation-token": token}
     credentials = Credentials("AKID", secret)
-    ours = sign_get("h", "/b", canonical_query(parameters), credentials, "us-east-1", {}, _NOW.timestamp())
+    ours = sign("GET", "h", "/b", canonical_query(parameters), credentials, "us-east-1", {}, _NOW.timestamp())
     theirs = _botocore_headers("h", "/b", parameters, credentials, "us-east-1", {})
     assert ours["authorization"] == theirs["authorization"]
 
 
 def test_the_time_is_now_unless_it_is_given():
     before = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
-    stamp = sign_get("h", "/", "", _PLAIN, "us-east-1", {})["x-amz-date"]
+    stamp = sign("GET", "h", "/", "", _PLAIN, "us-east-1", {})["x-amz-date"]
     signed_at = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
     assert before <= signed_at <= datetime.datetime.now(datetime.timezone.utc)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import diskless
-from diskless.cli import demo, ls
+from diskless.cli import demo, ls, push
 from diskless.errors import DisklessError, redact
 
 
@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     demo.add_command(commands)
     ls.add_command(commands)
+    push.add_command(commands)
     return parser
 
 

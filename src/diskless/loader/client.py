@@ -157,15 +157,45 @@ class Job:
         on_progress: Callable[[int], None] = lambda done_bytes: None,
         on_file: Callable[[int], None] = lambda number: None,
         lazy: Lazy | None = None,
+        *,
+        verify: bool = False,
     ) -> None:
         """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
         `on_progress` is called about ten times a second with the bytes in place, `on_file` with the number of each file
-        that is complete. Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
+        that is complete; with `verify` its bytes are what the store has a checksum of by then, or ChecksumMismatch is
+        raised, or InvalidOption where it has none.
+
+        Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
         progress = _Progress([file.entry.size_bytes for file in files])
         self._most_bytes = lazy.most_bytes if lazy is not None else None
-        self._with_replacements(lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy))
+        self._with_replacements(
+            lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy, verify)
+        )
+
+    def mismatches(self, files: Sequence[Target]) -> Sequence[int]:
+        """Return the numbers of those files, whose bytes are in place, that are not what the store has."""
+
+        def ask(channel: Channel) -> Sequence[int]:
+            self._send_files(channel, files, [(file.entry.to_message(), [], -1) for file in files])
+            channel.send({"op": "verify"})
+            found: Sequence[int] = []
+            while True:
+                message = self._receive(channel)
+                content: Any = message
+                if message["op"] == "mismatches":
+                    found = [*found, *content["files"]]
+                elif message["op"] == "verified":
+                    return found
+
+        return self._with_replacements(ask)
+
+    def _send_files(self, channel: Channel, files: Sequence[Target], entries: Sequence[tuple[Any, Any, int]]) -> None:
+        sent = 0
+        for piece in pieces(entries, MAX_DESCRIPTORS):
+            channel.send({"op": "files", "files": piece}, [file.fd for file in files[sent : sent + len(piece)]])
+            sent += len(piece)
 
     def _fetch(
         self,
@@ -175,6 +205,7 @@ class Job:
         on_progress: Callable[[int], None],
         on_file: Callable[[int], None],
         lazy: Lazy | None,
+        verify: bool,
     ) -> None:
         if self.stats.loaders_lost:
             # What the last one has let readers in to is complete, and what it shut again is not, though it did not live
@@ -199,17 +230,13 @@ class Job:
             (files[number].entry.to_message(), progress.missing(number), files[number].gate if gated else -1)
             for number in numbers
         ]
-        sent = 0
-        for piece in pieces(entries, MAX_DESCRIPTORS):
-            descriptors = [files[number].fd for number in numbers[sent : sent + len(piece)]]
-            channel.send({"op": "files", "files": piece}, descriptors)
-            sent += len(piece)
+        self._send_files(channel, [files[number] for number in numbers], entries)
         if not numbers:
             return
         with self._lock:
             if self._most_bytes is not None:
                 channel.send({"op": "room", "bytes": self._most_bytes})
-            channel.send({"op": "fetch", "lazy": lazy is not None and not self._all_wanted})
+            channel.send({"op": "fetch", "lazy": lazy is not None and not self._all_wanted, "verify": verify})
         retries_before, received = self.stats.retries, 0
         while True:
             try:

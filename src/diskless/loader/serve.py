@@ -47,6 +47,8 @@ class Service:
         self._room: Room | None = None  # where lazy files find it
         self._most_bytes: int | None = None  # that lazy files may take
         self._incomplete = False  # not all files arrived: nothing is fetched
+        self._ended = threading.Event()
+        self._verifying: threading.Thread | None = None
         self._credentials: Credentials | None = None
         self._credentials_there = threading.Event()
 
@@ -60,6 +62,7 @@ class Service:
             "fetch": self._fetch,
             "fetch_all": self._fetch_all,
             "room": self._take_room,
+            "verify": self._verify,
             "credentials": self._take_credentials,
         }
         try:
@@ -78,6 +81,8 @@ class Service:
                 except BaseException as error:
                     self._send_error(error)
         finally:
+            # The user's process settles them itself, and may give the numbers to other files at once.
+            self._gate_of.clear()
             if self._gates is not None:
                 self._gates.unwatch(self._hurry)
             transfer = self._transfer
@@ -86,6 +91,9 @@ class Service:
                 transfer.cancel()
                 self._let_go()
                 transfer.join()
+            self._ended.set()
+            if self._verifying is not None:
+                self._verifying.join()
             self._close_files()
             self._channel.close()
 
@@ -168,6 +176,7 @@ class Service:
             self._end,
             self._complete_file,
             self._refuse_file if self._lazy else None,
+            verify=bool(message["verify"]),
         )
         self._missing = []
         for number, gate in self._complete if self._lazy else ():
@@ -189,6 +198,29 @@ class Service:
 
     def _take_room(self, message: Message, descriptors: list[int]) -> None:
         self._most_bytes = int(str(message["bytes"]))
+
+    def _verify(self, message: Message, descriptors: list[int]) -> None:
+        if not self._incomplete:
+            self._verifying = threading.Thread(target=self._run_verify, name="diskless-verify", daemon=True)
+            self._verifying.start()
+
+    def _run_verify(self) -> None:
+        from diskless.errors import Cancelled
+        from diskless.loader.verification import mismatches
+
+        def tick() -> None:
+            if self._ended.is_set():
+                raise Cancelled("the connection ended")
+
+        try:
+            assert self._source is not None
+            numbers = mismatches(self._source, self._files, tick)
+            self._close_files()
+            for piece in pieces(numbers, _LIST_PIECE):
+                self._send({"op": "mismatches", "files": piece})
+            self._send({"op": "verified"})
+        except BaseException as error:
+            self._send_error(error)
 
     def _hurry(self) -> None:
         """Fetch first what readers wait for."""

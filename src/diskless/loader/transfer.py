@@ -11,10 +11,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from diskless.errors import Cancelled, DisklessError, SourceUnavailable, TransferError
+from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.plan import LEAST_BYTES, Part, plan
 
 if TYPE_CHECKING:
+    from diskless.loader.verification import Piece, Verification
     from diskless.sources import Object, Source
 
 CONNECTIONS = 8
@@ -28,7 +29,7 @@ REPORT_INTERVAL_S = 0.1
 # How Python and obstore's runtime say it; once that could not start, it says the last to whoever comes next.
 _NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonError")
 
-# Called with the number of a file when all its bytes are there, before they are reported.
+# Called with the number of a file when all its bytes are there and verified, before they are reported.
 OnFile = Callable[[int], None]
 # Called with the number of a lazy file that cannot be had now, and why.
 OnFailure = Callable[[int, BaseException], None]
@@ -67,6 +68,8 @@ class Transfer:
         on_end: Callable[[BaseException | None], None],
         on_file: OnFile = lambda file: None,
         on_failure: OnFailure | None = None,
+        *,
+        verify: bool = False,
     ) -> None:
         self._source = source
         self._files = files
@@ -94,6 +97,13 @@ class Transfer:
         self._settled = False
         self._workers = 0
         self._ended = threading.Event()
+        # Files that are fetched again since they were not what the store has.
+        self._again: set[int] = set()
+        self._verification: Verification | None = None
+        if verify:
+            from diskless.loader.verification import Verification  # late: most transfers do without
+
+            self._verification = Verification(source, files, self._tick)
         _transfers.add(self)
 
     @property
@@ -138,8 +148,7 @@ class Transfer:
     def drop(self, file: int) -> None:
         """Note that the bytes of a complete file are gone: it is fetched again when it is asked for."""
         with self._lock:
-            self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
-            self._completed = [part for part in self._completed if part.file != file]
+            self._forget(file)
             self._dropped.append(file)
         self._tell(at_once=True)
 
@@ -159,6 +168,8 @@ class Transfer:
             for part in parts:
                 self._parts_left[part.file] += 1
                 self._bytes_left[part.file] += part.end - part.start
+            if self._verification is not None:
+                self._verification.expect(parts)
             self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
             wanted = min(CONNECTIONS, self._workers + len(self._parts))
             for number in range(self._workers, wanted):
@@ -226,9 +237,10 @@ class Transfer:
             if error is not None:
                 # What has arrived is not counted on: a version that is gone may have sent some of it.
                 del self._failed[file]
-                self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
-                self._completed = [other for other in self._completed if other.file != file]
+                self._forget(file)
         if error is None:
+            if not self._matches(file):
+                return
             self._on_file(file)
             with self._lock:
                 self._completed.append(part)
@@ -249,28 +261,37 @@ class Transfer:
     def _fetch(self, part: Part) -> None:
         entry, _ = self._files[part.file]
         position, attempts, pause_s = part.start, 0, FIRST_PAUSE_S
+        check = arriving = None
+        arrived: list[Piece] = []
         while position < part.end:
             before = position
             try:
+                if self._verification is not None:
+                    check = self._verification.check(part.file)
+                    arriving = check.begin(position)
                 for chunk in self._source.read(entry, position, part.end):
                     view = memoryview(chunk)  # obstore's chunks are buffers
                     if position + view.nbytes > part.end:
                         # Nothing of this answer can be trusted.
                         self._count(part.file, before - position)
-                        position = before
+                        position, arriving = before, None
                         raise SourceUnavailable(
                             f"the server sent more than bytes {before} to {part.end}, which were asked for; does a "
                             "proxy change what passes?"
                         )
                     self._write(part.file, view, position)
                     position += view.nbytes
+                    if arriving is not None:
+                        arriving.feed(view)
                     if self._stop.is_set():
                         return
                 if position < part.end:
                     raise SourceUnavailable(
                         f"the answer ended {part.end - position} bytes early; does a proxy cut what passes?"
                     )
+                arrived += arriving.pieces if arriving is not None else []
             except SourceUnavailable as error:
+                arrived += arriving.pieces if arriving is not None else []
                 if position > before:
                     attempts, pause_s = 0, FIRST_PAUSE_S
                 attempts += 1
@@ -287,9 +308,49 @@ class Transfer:
                 if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        if check is not None:
+            check.add(part, arrived)
         self._finish(part)
         # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
         self._tell(at_once=part.end - part.start >= LEAST_BYTES or not self._parts)
+
+    def _matches(self, file: int) -> bool:
+        """Whether a file is what the store has. If not, it is fetched again, once: ChecksumMismatch after that."""
+        if self._verification is None:
+            return True
+        entry, _ = self._files[file]
+        check = self._verification.check(file)
+        found = check.result()
+        if found == check.expected.digest:
+            self._again.discard(file)
+            return True
+        with self._lock:
+            if file in self._again:
+                self._again.discard(file)
+                raise ChecksumMismatch(
+                    f"{entry.key}: the {entry.size_bytes} bytes that came are not those of the object: their "
+                    f"{check.expected.algorithm} is {check.got(found)} and should be {check.expected.shown}, in two "
+                    "transfers. It may be damaged in the store, or something on the way changes bytes; compare with "
+                    "another client, or upload it again"
+                )
+            self._again.add(file)
+            self._forget(file)
+            self._dropped.append(file)
+            self._done_bytes -= entry.size_bytes
+            self._retries += 1
+        self._ask([file], first=True)
+        return False
+
+    def _forget(self, file: int) -> None:
+        """Count on nothing of a file any more; the caller holds the lock."""
+        self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
+        self._completed = [part for part in self._completed if part.file != file]
+
+    def _tick(self) -> None:
+        """Tell that the transfer goes on, while a file is read."""
+        if self._stop.is_set():
+            raise Cancelled("the transfer was cancelled")
+        self._tell()
 
     def _write(self, file: int, view: memoryview, position: int) -> None:
         entry, fd = self._files[file]

@@ -48,6 +48,14 @@ DISKLESS_API long diskless_patched_slots(void);
 /* One sentence for the log, if there is any: its length, or 0. The buffer should hold 640 bytes. */
 DISKLESS_API int diskless_take_message(char *buffer, int size);
 
+/* Checksums. The CRC of what stands behind bytes whose CRC is `crc` (of none, 0); and that of two pieces, from the CRC of
+ * each and the size of the second. */
+enum { DISKLESS_CRC32, DISKLESS_CRC32C, DISKLESS_CRC64NVME };
+DISKLESS_API unsigned long long diskless_crc(int which, unsigned long long crc, const void *data,
+                                             unsigned long long size);
+DISKLESS_API unsigned long long diskless_crc_combine(int which, unsigned long long first, unsigned long long second,
+                                                     unsigned long long size);
+
 /* Starts a program that wait(2) never meets. fds become its descriptors 3, 4, …; returns what diskless_reap takes. */
 DISKLESS_API int diskless_spawn(const char *file, char *const argv[], char *const envp[], const int *fds, int fd_count);
 DISKLESS_API int diskless_reap(int pid);

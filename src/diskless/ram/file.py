@@ -33,6 +33,8 @@ class RamFile:
     # Set once the outcome is known; `complete` says which.
     settled: threading.Event = field(default_factory=threading.Event)
     complete: bool = False
+    # Whether it is complete only when its bytes are what the store has a checksum of.
+    verified: bool = False
     # Whether a Mount shows it, though it may not be complete.
     visible: bool = False
     # Fetched when somebody opens it, and perhaps dropped again: what it takes is what it holds at the moment.

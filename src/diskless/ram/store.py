@@ -118,6 +118,12 @@ class Store:
             self.backing.settle(file)
         file.settled.set()
 
+    def unshare(self, file: RamFile) -> None:
+        """Let nobody else claim a file: its bytes are not what its key says."""
+        if file.key is not None:
+            del self._shared[file.key]
+            file.key = None
+
     def release(self, files: Iterable[RamFile]) -> None:
         """Give up one claim on each file; the last one frees its bytes."""
         for file in files:

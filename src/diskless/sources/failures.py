@@ -23,6 +23,8 @@ from diskless.sources.spec import Object, SourceSpec
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
 _REJECTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "InvalidSecurity"}
 _MISPLACED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+# The last ones: bytes that were damaged on their way to the store.
+_PASSING = {"SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"}
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 # Where obstore's debug text says why a connection failed; its first line does not.
@@ -41,8 +43,19 @@ _ADVICE = {
 _STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
 
 
+READING = "list and read it (s3:ListBucket, s3:GetObject)"
+WRITING = "write it (s3:PutObject, s3:ListBucket, s3:AbortMultipartUpload)"
+
+
 def failure(
-    spec: SourceSpec, status: int, body: str, headers: Mapping[str, str], region: str, what: str | None = None
+    spec: SourceSpec,
+    status: int,
+    body: str,
+    headers: Mapping[str, str],
+    region: str,
+    what: str | None = None,
+    *,
+    needs: str = READING,
 ) -> DisklessError:
     """Return the error for an answer that is no success. `what` is named in place of the URL."""
     found = _CODE.search(body)
@@ -73,12 +86,10 @@ def failure(
     if code == "RequestTimeTooSkewed":
         return CredentialsError(f"{where}: the clock of this machine is off ({said})")
     if status == 403:
-        return AccessDenied(
-            f"{where}: access denied ({said}); may this caller list and read it (s3:ListBucket, s3:GetObject)?"
-        )
+        return AccessDenied(f"{where}: access denied ({said}); may this caller {needs}?")
     if status == 404:
         return NotFound(f"{where} does not exist{at} ({said})")
-    if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
+    if status >= 500 or status == 429 or code in _PASSING:
         advice = (
             "what does its log say?" if status == 500 else "it may be overloaded: fewer loads at once ask less of it"
         )

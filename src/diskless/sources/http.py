@@ -1,16 +1,20 @@
-"""Small HTTP requests: listings and credentials. Bytes of models go through obstore."""
+"""HTTP requests: listings, credentials and uploads. Bytes of models come through obstore."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import socket
+import threading
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from diskless.errors import InvalidOption, SourceUnavailable, redact
+from diskless.errors import DisklessError, InvalidOption, SourceUnavailable, redact
 
 if TYPE_CHECKING:
     import ssl
@@ -43,37 +47,149 @@ def request(
     *,
     timeout_s: float = 30.0,
     attempts: int = 3,
+    connection: Connection | None = None,
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Return status, headers and body of the answer, whatever it is; 5xx and connection errors are tried again.
 
+    With `connection`, one of the endpoint's, it is asked over that one, else over one of its own.
+
     Raises SourceUnavailable when there is no answer, InvalidOption when the certificates to trust cannot be read.
     """
-    context = _tls(endpoint) if urlsplit(endpoint.url).scheme == "https" else None
-    for attempt in range(1, attempts + 1):
-        try:
-            status, answer_headers, answer = _once(endpoint, context, method, target, headers, body, timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            if attempt == attempts or type(error).__name__ == "SSLCertVerificationError":
-                through = f" through the proxy {_split_proxy(endpoint.proxy)[0]}" if endpoint.proxy else ""
-                raise SourceUnavailable(
-                    f"{endpoint.url} cannot be reached{through}: {redact(_cause(error))}{_advice(error)}"
-                ) from None
-        else:
-            if attempt == attempts or (status < 500 and status != 429):
-                return status, answer_headers, answer
-        time.sleep(_PAUSE_S * 2**attempt)
+    used = connection or Connection(endpoint, timeout_s)
+    try:
+        for attempt in range(1, attempts + 1):
+            try:
+                status, answer_headers, answer = used.exchange(method, target, headers, body)
+            except (OSError, http.client.HTTPException) as error:
+                if attempt == attempts or type(error).__name__ == "SSLCertVerificationError":
+                    raise _unreachable(endpoint, error) from None
+            else:
+                if attempt == attempts or (status < 500 and status != 429):
+                    return status, answer_headers, answer
+            time.sleep(_PAUSE_S * 2**attempt)
+    finally:
+        if connection is None:
+            used.close()
     raise AssertionError("unreachable: attempts is at least 1")
 
 
-def _once(
-    endpoint: Endpoint,
-    context: ssl.SSLContext | None,
-    method: str,
-    target: str,
-    headers: Mapping[str, str],
-    body: bytes | None,
-    timeout_s: float,
-) -> tuple[int, Mapping[str, str], bytes]:
+class Connection:
+    """A connection that is used again and again, by one thread at a time, for requests with large bodies."""
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float = 60.0) -> None:
+        self._open: http.client.HTTPConnection | None = None
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._context = _tls(endpoint) if urlsplit(endpoint.url).scheme == "https" else None
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[memoryview] | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return status, headers and body of the answer, whatever it is; tried once.
+
+        A body in pieces needs a content-length among the headers; each piece is sent before the next is asked for.
+        Raises SourceUnavailable when there is no answer.
+        """
+        try:
+            return self.exchange(method, target, headers, body)
+        except DisklessError:  # of the body
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self._endpoint, error) from None
+
+    def exchange(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | Iterable[memoryview] | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Do what `request` does; raises OSError and HTTPException when there is no answer."""
+        fresh, target, headers = _prepared(self._endpoint, self._context, target, headers, self._timeout_s)
+        kept, self._open = self._open, self._open or fresh
+        try:
+            return self._exchange_over(self._open, method, target, headers, body)
+        except (ConnectionError, http.client.HTTPException) as error:
+            self.close()
+            # The server may have ended a connection that nobody used for a while.
+            if kept is None or isinstance(error, DisklessError) or not (body is None or isinstance(body, bytes)):
+                raise
+        except BaseException:
+            self.close()
+            raise
+        self._open = fresh
+        try:
+            return self._exchange_over(fresh, method, target, headers, body)
+        except BaseException:
+            self.close()
+            raise
+
+    def _exchange_over(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[memoryview] | None,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            connection.request(method, target, body, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # A server that refuses need not read all of it; what it said may have arrived.
+            answer = _answer(connection)
+            self.close()
+            return answer
+        return _answer(connection)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, also while another thread waits for it: that one gets an error."""
+        connection, self._open = self._open, None
+        if connection is not None:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+class Connections:
+    """A connection for each thread that asks for one, until all are closed."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._of_thread = threading.local()
+        # Guards the connections, all of them.
+        self._lock = threading.Lock()
+        self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+    def mine(self) -> Connection:
+        """Return that of this thread."""
+        connection: Connection | None = getattr(self._of_thread, "connection", None)
+        if connection is None:
+            connection = self._of_thread.connection = Connection(self._endpoint)
+            with self._lock:
+                self._all.add(connection)
+        return connection
+
+    def close(self) -> None:
+        """End all connections, those too that other threads wait for; they may be used again."""
+        with self._lock:
+            for connection in list(self._all):
+                connection.close()
+
+
+def _answer(connection: http.client.HTTPConnection) -> tuple[int, Mapping[str, str], bytes]:
+    answer = connection.getresponse()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read(_MOST_BYTES)
+
+
+def _unreachable(endpoint: Endpoint, error: Exception) -> SourceUnavailable:
+    through = f" through the proxy {_split_proxy(endpoint.proxy)[0]}" if endpoint.proxy else ""
+    return SourceUnavailable(f"{endpoint.url} cannot be reached{through}: {redact(_cause(error))}{_advice(error)}")
+
+
+def _prepared(
+    endpoint: Endpoint, context: ssl.SSLContext | None, target: str, headers: Mapping[str, str], timeout_s: float
+) -> tuple[http.client.HTTPConnection, str, Mapping[str, str]]:
+    """Return a connection that is not open yet, to the endpoint or its proxy, and what it is to be asked with."""
     parts = urlsplit(endpoint.url)
     host, port = parts.hostname or "", parts.port or (443 if context else 80)
     proxy_host, proxy_port, proxy_headers = _split_proxy(endpoint.proxy) if endpoint.proxy else ("", 0, {})
@@ -88,12 +204,7 @@ def _once(
         connection = http.client.HTTPSConnection(*connect_to, timeout=timeout_s, context=context)
         if endpoint.proxy:
             connection.set_tunnel(host, port, proxy_headers)
-    try:
-        connection.request(method, target, body, headers)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read(_MOST_BYTES)
-    finally:
-        connection.close()
+    return connection, target, headers
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:

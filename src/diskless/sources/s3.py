@@ -6,6 +6,7 @@ marker ``a/`` as an object ``a``.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,14 @@ from diskless.errors import (
     ObjectChanged,
     SourceUnavailable,
 )
-from diskless.sources import paths
+from diskless.sources import manifest, paths, xml
 from diskless.sources.ambient import ambient_credentials, domain
+from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
-from diskless.sources.http import Endpoint, proxy_for, request
-from diskless.sources.signing import canonical_query, sign_get
+from diskless.sources.http import Connections, Endpoint, proxy_for, request
+from diskless.sources.signing import EMPTY_SHA256, canonical_query, sign
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
+from diskless.sources.stored_checksum import stored_checksum
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -47,19 +50,20 @@ class S3Source:
     def __init__(self, spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> None:
         self._spec = spec
         self._refresh = refresh
-        self._region = spec.region or _DEFAULT_REGION
+        self.region = spec.region or _DEFAULT_REGION
         self._store: S3Store | None = None
         # Guards the store and the credentials.
         self._lock = threading.Lock()
         self._credentials = spec.credentials
         bucket = spec.url.bucket
-        base = urlsplit(spec.endpoint or f"https://s3.{self._region}.{domain(self._region)}")
+        base = urlsplit(spec.endpoint or f"https://s3.{self.region}.{domain(self.region)}")
         host = base.netloc if spec.path_style else f"{bucket}.{base.netloc}"
         origin = f"{base.scheme}://{host}"
         # As obstore takes it: with the path that some stores have their endpoint at.
         self._base = origin + base.path
         self._path = base.path + ("/" + bucket if spec.path_style else "")
-        self._endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
+        self.endpoint = Endpoint(origin, spec.ca_bundle, spec.verify_tls, proxy_for(origin, spec.environment))
+        self.connections = Connections(self.endpoint)
 
     def list(self) -> Listing:
         key = self._spec.url.key
@@ -79,7 +83,20 @@ class S3Source:
         )
         if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
+        listed = next((entry for entry in placed if entry.path == manifest.NAME), None)
+        if listed is not None:
+            url = self._spec.display.rstrip("/")
+            _, body = self._about(listed, "GET", {}, {})
+            placed, refused = manifest.chosen(manifest.read(body, url), placed, url), []
         return Listing(placed, refused, False)
+
+    def checksum(self, entry: Object) -> Checksum:
+        if entry.checksum is not None:
+            return Checksum.parse(entry.checksum)
+        directory_bucket = self._spec.url.bucket.endswith("--x-s3")
+        return stored_checksum(
+            entry, self._named(entry), functools.partial(self._about, entry), plain_etags=not directory_bucket
+        )
 
     def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
         import obstore
@@ -96,7 +113,7 @@ class S3Source:
             raise
         except Exception as error:
             ours = from_obstore(error, self._spec, entry, start)
-            if isinstance(ours, (AccessDenied, CredentialsError)) and self._renewed(used):
+            if isinstance(ours, (AccessDenied, CredentialsError)) and self.renewed(used):
                 ours = SourceUnavailable(f"{ours}; other credentials were taken since")
             raise ours from None
 
@@ -127,7 +144,7 @@ class S3Source:
                 self._store = self._open()
             return self._store, self._credentials
 
-    def _renewed(self, refused: Credentials | None) -> bool:
+    def renewed(self, refused: Credentials | None) -> bool:
         """Take fresh credentials where the store has refused these; whether there are others now."""
         if refused is None:
             return False
@@ -141,7 +158,7 @@ class S3Source:
 
         spec = self._spec
         client: ClientConfig = {
-            "allow_http": self._endpoint.url.startswith("http:"),
+            "allow_http": self.endpoint.url.startswith("http:"),
             "connect_timeout": _CONNECT_TIMEOUT,
             "read_timeout": _STALL_TIMEOUT,
             "timeout": _ANSWER_TIMEOUT,
@@ -153,13 +170,13 @@ class S3Source:
             with open(spec.ca_bundle, "rb") as file:
                 client["root_certificate"] = file.read()
         # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
-        if self._endpoint.proxy is not None:
-            client["proxy_url"] = self._endpoint.proxy
+        if self.endpoint.proxy is not None:
+            client["proxy_url"] = self.endpoint.proxy
         else:
             client["proxy_url"] = "http://127.0.0.1:1"
-            client["proxy_excludes"] = urlsplit(self._endpoint.url).hostname or ""
+            client["proxy_excludes"] = urlsplit(self.endpoint.url).hostname or ""
         options: S3Config = {
-            "region": self._region,
+            "region": self.region,
             "endpoint": self._base,
             "aws_endpoint_url_s3": self._base,
             "virtual_hosted_style_request": not spec.path_style,
@@ -180,7 +197,7 @@ class S3Source:
         """Give obstore credentials, as often as it asks."""
         from datetime import datetime, timezone
 
-        found = self._current()
+        found = self.current()
         expires = datetime.fromtimestamp(found.expires_at, timezone.utc) if found.expires_at else None
         return {
             "access_key_id": found.key,
@@ -189,7 +206,7 @@ class S3Source:
             "expires_at": expires,
         }
 
-    def _current(self) -> Credentials:
+    def current(self) -> Credentials:
         found = self._credentials
         if found is None or (found.expires_at is not None and found.expires_at - time.time() < _RENEW_AHEAD_S):
             found = self._credentials = self._fresh()
@@ -206,7 +223,7 @@ class S3Source:
 
     def _look_up(self, key: str) -> tuple[Object | None, Sequence[Object]]:
         """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
-        objects, more = self._page({"prefix": key})
+        objects, more = self.page({"prefix": key})
         if objects and objects[0].key == key:  # a key sorts before all that begin with it
             return objects[0], []
         if more is not None:
@@ -217,52 +234,85 @@ class S3Source:
         found: list[Object] = []
         parameters = {"prefix": prefix} if prefix else {}
         while True:
-            objects, more = self._page(parameters)
+            objects, more = self.page(parameters)
             found.extend(objects)
             if more is None:
                 return found
             parameters = {**parameters, "continuation-token": more}
 
-    def _page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
+    def page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
-        encoded = _text(root, "EncodingType") == "url"
+        encoded = xml.text(root, "EncodingType") == "url"
         objects = [
             Object(
-                key=_decoded(_text(item, "Key")) if encoded else _text(item, "Key"),
+                key=_decoded(xml.text(item, "Key")) if encoded else xml.text(item, "Key"),
                 path="",
-                size_bytes=int(_text(item, "Size") or 0),
-                etag=_text(item, "ETag") or None,
+                size_bytes=int(xml.text(item, "Size") or 0),
+                etag=xml.text(item, "ETag") or None,
                 version=None,
-                mtime_ns=_nanoseconds(_text(item, "LastModified")),
+                mtime_ns=_nanoseconds(xml.text(item, "LastModified")),
             )
             for item in root.iter("Contents")
         ]
-        more = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else ""
+        more = xml.text(root, "NextContinuationToken") if xml.text(root, "IsTruncated") == "true" else ""
         return objects, more or None
 
     def _get(self, parameters: dict[str, str]) -> Any:
-        """Return the XML of a request to the bucket, without namespaces."""
-        import xml.etree.ElementTree as ElementTree
-
-        status, answer_headers, body = self._ask(parameters)
-        if status in (400, 401, 403) and self._renewed(self._credentials):  # a token that ended is a 400
-            status, answer_headers, body = self._ask(parameters)
+        """Return the XML of a request to the bucket."""
+        status, answer_headers, body = self._ask("GET", parameters)
         if status != 200:
-            raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self._region)
+            raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self.region)
         try:
-            root = ElementTree.fromstring(body)
-        except ElementTree.ParseError:
-            raise SourceUnavailable(f"{self._endpoint.url} answered a listing with something that is no XML") from None
-        for element in root.iter():
-            element.tag = element.tag.rpartition("}")[2]
-        return root
+            return xml.parse(body)
+        except ValueError:
+            raise SourceUnavailable(f"{self.endpoint.url} answered a listing with something that is no XML") from None
 
-    def _ask(self, parameters: dict[str, str]) -> tuple[int, Mapping[str, str], bytes]:
-        query, path = canonical_query(parameters), quote(self._path or "/", safe="/")
-        headers = {"x-amz-request-payer": "requester"} if self._spec.request_payer else {}
+    def _about(
+        self, entry: Object, method: str, parameters: Mapping[str, str], headers: Mapping[str, str]
+    ) -> tuple[Mapping[str, str], bytes]:
+        """Return headers and body of a request for an object, of the version that was listed."""
+        pinned = {**headers, "if-match": entry.etag} if entry.etag and "attributes" not in parameters else headers
+        status, answer_headers, body = self._ask(method, parameters, entry.key, pinned)
+        if status not in (200, 206):
+            named = self._named(entry)
+            if status in (404, 412):
+                raise ObjectChanged(f"{named} was {'deleted' if status == 404 else 'replaced'} since it was listed")
+            said = body.decode("utf-8", "replace")
+            raise failure(self._spec, status, said, answer_headers, self.region, named)
+        return answer_headers, body
+
+    def _ask(
+        self, method: str, parameters: Mapping[str, str], key: str = "", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Return the answer to a request for the bucket or an object of it, with other credentials if these end."""
+        answer = self._ask_once(method, parameters, key, headers or {})
+        if answer[0] in (400, 401, 403) and self.renewed(self._credentials):  # a token that ended is a 400
+            answer = self._ask_once(method, parameters, key, headers or {})
+        return answer
+
+    def _ask_once(
+        self, method: str, parameters: Mapping[str, str], key: str, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        target, headers = self.signed(method, parameters, key, headers)
+        return request(self.endpoint, method, target, headers, connection=self.connections.mine())
+
+    def signed(
+        self,
+        method: str,
+        parameters: Mapping[str, str],
+        key: str,
+        headers: Mapping[str, str],
+        body_sha256: str = EMPTY_SHA256,
+    ) -> tuple[str, Mapping[str, str]]:
+        """Return the target and the headers of a request for the bucket, or the object `key` of it."""
+        path = quote(f"{self._path}/{key}" if key else self._path or "/", safe="/")
+        query = canonical_query(parameters)
+        if self._spec.request_payer:
+            headers = {**headers, "x-amz-request-payer": "requester"}
         if not self._spec.anonymous:
-            headers = sign_get(self._endpoint.host, path, query, self._current(), self._region, headers)
-        return request(self._endpoint, "GET", f"{path}?{query}", headers)
+            credentials, host = self.current(), self.endpoint.host
+            headers = sign(method, host, path, query, credentials, self.region, headers, body_sha256=body_sha256)
+        return f"{path}?{query}" if query else path, headers
 
     def _nothing_at(self, key: str) -> str:
         """Say that nothing is at `key`, and what near it is."""
@@ -277,8 +327,8 @@ class S3Source:
             root = self._get({"list-type": "2", "encoding-type": "url", "delimiter": "/", "prefix": parent})
         except DisklessError:
             return f"no object at {bucket}/{key}"
-        names = [_decoded(_text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
-        names += [_decoded(_text(item, "Key")) for item in root.iter("Contents")]
+        names = [_decoded(xml.text(item, "Prefix")) for item in root.iter("CommonPrefixes")]
+        names += [_decoded(xml.text(item, "Key")) for item in root.iter("Contents")]
         names = [found for found in names if found not in (f"{wanted}/", parent)]
         near = difflib.get_close_matches(parent + name, [found.rstrip("/") for found in names], 3, 0.6)
         suggestions = [found for found in names if found.rstrip("/") in near]
@@ -293,11 +343,6 @@ class S3Source:
 def _decoded(text: str) -> str:
     """Undo ``encoding-type=url``, in which S3 writes a space as a plus sign."""
     return unquote_plus(text, errors="surrogateescape")
-
-
-def _text(element: Any, name: str) -> str:
-    found = element.find(name)
-    return (found.text or "") if found is not None else ""
 
 
 def _nanoseconds(text: str) -> int:

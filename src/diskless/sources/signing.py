@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 for GET requests with an empty body.
+"""AWS Signature Version 4.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from diskless.sources.spec import Credentials
 
-_EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 def canonical_query(parameters: Mapping[str, str]) -> str:
@@ -21,7 +21,8 @@ def canonical_query(parameters: Mapping[str, str]) -> str:
     return "&".join(f"{quote(name, safe='-_.~')}={quote(parameters[name], safe='-_.~')}" for name in sorted(parameters))
 
 
-def sign_get(
+def sign(
+    method: str,
     host: str,
     path: str,
     query: str,
@@ -29,17 +30,22 @@ def sign_get(
     region: str,
     headers: Mapping[str, str],
     now: float | None = None,
+    *,
+    body_sha256: str = EMPTY_SHA256,
 ) -> dict[str, str]:
-    """Return the headers of a signed GET of the encoded `path` with `query` from `canonical_query`."""
+    """Return the headers of a signed request for the encoded `path` with `query` from `canonical_query`.
+
+    `body_sha256` is that of the body in hexadecimal, of an empty one unless it is given, or UNSIGNED-PAYLOAD.
+    """
     moment = time.gmtime(time.time() if now is None else now)
     stamp, day = time.strftime("%Y%m%dT%H%M%SZ", moment), time.strftime("%Y%m%d", moment)
-    signed = {**headers, "host": host, "x-amz-content-sha256": _EMPTY_SHA256, "x-amz-date": stamp}
+    signed = {**headers, "host": host, "x-amz-content-sha256": body_sha256, "x-amz-date": stamp}
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     names = sorted(signed)
     listed = ";".join(names)
     canonical = "\n".join(
-        ["GET", path, query, *(f"{name}:{signed[name].strip()}" for name in names), "", listed, _EMPTY_SHA256]
+        [method, path, query, *(f"{name}:{signed[name].strip()}" for name in names), "", listed, body_sha256]
     )
     scope = f"{day}/{region}/s3/aws4_request"
     text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from diskless.sources.checksums import Checksum
 from diskless.sources.url import URL
 
 Message = dict[str, Any]
@@ -24,9 +25,11 @@ class Object:
     etag: str | None
     version: str | None
     mtime_ns: int
+    # From a manifest, as `Checksum.text`.
+    checksum: str | None = None
 
     def to_message(self) -> list[Any]:
-        return [self.key, self.path, self.size_bytes, self.etag, self.version, self.mtime_ns]
+        return [self.key, self.path, self.size_bytes, self.etag, self.version, self.mtime_ns, self.checksum]
 
     @staticmethod
     def from_message(message: list[Any]) -> Object:
@@ -136,5 +139,12 @@ class Source(Protocol):
         """Yield buffers of the bytes from `start` to `end` (exclusive) of the version that was listed.
 
         Raises SourceUnavailable where trying again may help, ObjectChanged when that version is gone.
+        """
+        ...
+
+    def checksum(self, entry: Object) -> Checksum:
+        """Return the checksum of the version that was listed: the manifest's, or what the store says.
+
+        Raises InvalidOption where there is none, and as `read` does.
         """
         ...

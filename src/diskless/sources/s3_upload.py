@@ -1,0 +1,206 @@
+"""S3Upload: the requests by which objects come to be: PutObject, and the five of a multipart upload.
+
+Every body carries its checksum, which the store compares; the whole of a multipart upload too. Source:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html and
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
+
+from diskless.errors import AccessDenied, Cancelled, CredentialsError, DisklessError, SourceUnavailable, TransferError
+from diskless.sources import xml
+from diskless.sources.checksums import Checksum
+from diskless.sources.failures import WRITING, failure
+from diskless.sources.s3 import S3Source
+from diskless.sources.spec import SourceSpec
+
+ATTEMPTS = 6
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class Body(NamedTuple):
+    """Bytes to be sent, as often as an upload is tried."""
+
+    size_bytes: int
+    checksum: Checksum
+    sha256: str  # in hexadecimal, or UNSIGNED-PAYLOAD
+    pieces: Callable[[], Iterable[memoryview]]
+
+    @staticmethod
+    def of(content: bytes, checksum: Checksum) -> Body:
+        return Body(len(content), checksum, hashlib.sha256(content).hexdigest(), lambda: [memoryview(content)])
+
+
+class Uploaded(NamedTuple):
+    """A part that the store has, by its number."""
+
+    number: int
+    etag: str
+    checksum: Checksum
+
+
+class S3Upload:
+    """Writes objects of one bucket. Used by several threads, each with connections of its own, until `close`.
+
+    Requests that fail in a way that may pass are tried again after a pause, with jitter; each method raises what the
+    store says in the end, or Cancelled once `stop` is set.
+    """
+
+    def __init__(self, spec: SourceSpec, stop: threading.Event) -> None:
+        self._spec = spec
+        self._stop = stop
+        self._source = S3Source(spec, spec.refresh)
+
+    @property
+    def signs_bodies(self) -> bool:
+        """Whether a body's SHA-256 is wanted: without TLS the signature is what protects it."""
+        return self._source.endpoint.url.startswith("http:")
+
+    def close(self) -> None:
+        """End all connections."""
+        self._source.connections.close()
+
+    def keys(self, prefix: str) -> tuple[list[str], bool]:
+        """Return the first keys that begin with `prefix`, and whether there are more."""
+        objects, more = self._source.page({"prefix": prefix})
+        return [entry.key for entry in objects], more is not None
+
+    def put(self, key: str, body: Body) -> str | None:
+        """Write an object in one request; returns its ETag."""
+        headers, _ = self._send("PUT", key, {}, _checksum_headers(body.checksum), body)
+        return headers.get("etag")
+
+    def create(self, key: str, algorithm: str) -> str:
+        """Begin a multipart upload and return its id."""
+        wanted = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": "FULL_OBJECT"}
+        _, answer = self._send("POST", key, {"uploads": ""}, wanted)
+        upload = xml.text(answer, "UploadId") if answer is not None else ""
+        if not upload:
+            raise TransferError(f"{self._named(key)}: the store began no multipart upload: is the endpoint right?")
+        return upload
+
+    def put_part(self, key: str, upload: str, number: int, body: Body) -> Uploaded:
+        """Write one part; numbers begin at 1."""
+        parameters = {"partNumber": str(number), "uploadId": upload}
+        headers, _ = self._send("PUT", key, parameters, _checksum_headers(body.checksum), body)
+        return Uploaded(number, headers.get("etag", ""), body.checksum)
+
+    def complete(
+        self, key: str, upload: str, parts: Sequence[Uploaded], checksum: Checksum, size_bytes: int
+    ) -> str | None:
+        """Let the parts become the object, if its checksum is this; returns its ETag."""
+        name = f"Checksum{checksum.algorithm}"
+        listed = "".join(
+            f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
+            f"<{name}>{part.checksum.shown}</{name}></Part>"
+            for part in sorted(parts)
+        )
+        content = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+        headers = {
+            f"x-amz-checksum-{checksum.algorithm.lower()}": checksum.shown,
+            "x-amz-checksum-type": "FULL_OBJECT",
+            "x-amz-mp-object-size": str(size_bytes),
+        }
+        try:
+            _, answer = self._send("POST", key, {"uploadId": upload}, headers, Body.of(content, checksum))
+        except DisklessError as error:
+            # The answer to an attempt that succeeded may have been lost.
+            etag = self._etag_of(key, checksum)
+            if etag is None:
+                raise error from None
+            with contextlib.suppress(DisklessError):  # else the same bytes were there before
+                self.abort(key, upload)
+            return etag
+        return xml.text(answer, "ETag") or None if answer is not None else None
+
+    def abort(self, key: str, upload: str) -> None:
+        """Let the store forget the parts."""
+        self._send("DELETE", key, {"uploadId": upload}, {}, stoppable=False)
+
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Return key and id of the multipart uploads under way below `prefix`."""
+        found: list[tuple[str, str]] = []
+        parameters = {"uploads": "", "prefix": prefix}
+        while True:
+            _, answer = self._send("GET", "", parameters, {})
+            if answer is None:
+                return found
+            found += [(xml.text(item, "Key"), xml.text(item, "UploadId")) for item in answer.iter("Upload")]
+            if xml.text(answer, "IsTruncated") != "true":
+                return found
+            parameters["key-marker"] = xml.text(answer, "NextKeyMarker")
+            parameters["upload-id-marker"] = xml.text(answer, "NextUploadIdMarker")
+
+    def _etag_of(self, key: str, checksum: Checksum) -> str | None:
+        """Return the ETag of an object if it is there with this checksum."""
+        try:
+            headers, _ = self._send("HEAD", key, {}, {"x-amz-checksum-mode": "ENABLED"})
+        except DisklessError:
+            return None
+        there = headers.get(f"x-amz-checksum-{checksum.algorithm.lower()}") == checksum.shown
+        return headers.get("etag") if there else None
+
+    def _send(
+        self,
+        method: str,
+        key: str,
+        parameters: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body | None = None,
+        *,
+        stoppable: bool = True,
+    ) -> tuple[Mapping[str, str], Any]:
+        """Return headers and, where there is any, XML of an answer that is a success."""
+        pause_s = FIRST_PAUSE_S
+        for attempt in range(1, ATTEMPTS + 1):
+            used = self._source.current() if not self._spec.anonymous else None
+            try:
+                return self._send_once(method, key, parameters, headers, body)
+            except (AccessDenied, CredentialsError, SourceUnavailable) as error:
+                if isinstance(error, (AccessDenied, CredentialsError)) and not self._source.renewed(used):
+                    raise
+                if attempt == ATTEMPTS:
+                    raise type(error)(f"{error} ({ATTEMPTS} attempts)") from None
+            # Jitter keeps many clients from coming back together.
+            if self._stop.wait(pause_s * random.uniform(0.5, 1.5)) and stoppable:
+                raise Cancelled(f"the upload to {self._spec.display} was stopped")
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+        raise AssertionError("unreachable: there is at least one attempt")
+
+    def _send_once(
+        self, method: str, key: str, parameters: Mapping[str, str], headers: Mapping[str, str], body: Body | None
+    ) -> tuple[Mapping[str, str], Any]:
+        said: Mapping[str, str] = {**headers, **({"content-length": str(body.size_bytes)} if body is not None else {})}
+        target, said = self._source.signed(method, parameters, key, said, *((body.sha256,) if body is not None else ()))
+        sent = body.pieces() if body is not None else None
+        status, answer_headers, content = self._source.connections.mine().request(method, target, said, sent)
+        text = content.decode("utf-8", "replace")
+        # CompleteMultipartUpload may find out late that it fails, when it has said 200.
+        failed_late = status == 200 and "<Error>" in text[:500]
+        if not 200 <= status < 300 or failed_late:
+            shown = 500 if failed_late else status
+            region = self._source.region
+            raise failure(self._spec, shown, text, answer_headers, region, self._named(key), needs=WRITING)
+        try:
+            return answer_headers, xml.parse(content) if content else None
+        except ValueError:
+            raise TransferError(f"{self._named(key)}: the store answered with something that is no XML") from None
+
+    def _named(self, key: str) -> str:
+        return f"s3://{self._spec.url.bucket}/{key}" if key else f"s3://{self._spec.url.bucket}"
+
+
+def _checksum_headers(checksum: Checksum) -> dict[str, str]:
+    return {
+        "x-amz-sdk-checksum-algorithm": checksum.algorithm,
+        f"x-amz-checksum-{checksum.algorithm.lower()}": base64.b64encode(checksum.digest).decode(),
+    }

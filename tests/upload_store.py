@@ -1,0 +1,121 @@
+"""UploadStore: a bucket in memory that takes uploads and refuses what S3 would; a StubServer answers with it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import zlib
+from collections.abc import Callable
+from urllib.parse import unquote
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from awscrt import checksums
+
+from tests.sources.stub_server import Answer, Asked, s3_error
+
+BUCKET = "models"
+_CRCS = {"crc64nvme": (checksums.crc64nvme, 8), "crc32": (zlib.crc32, 4)}
+
+
+class UploadStore:
+    """`objects` are the bytes by key; `fault` is asked first about every request, and may answer it."""
+
+    def __init__(self, fault: Callable[[Asked], Answer | None] = lambda asked: None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
+        self.aborted: list[str] = []
+        self.fault = fault
+        self._lock = threading.Lock()
+
+    def __call__(self, asked: Asked) -> Answer:
+        found = self.fault(asked)
+        if found is not None:
+            return found
+        with self._lock:
+            return self._answer(asked)
+
+    def _answer(self, asked: Asked) -> Answer:
+        key = unquote(asked.path).removeprefix(f"/{BUCKET}").lstrip("/")
+        sent = asked.headers["x-amz-content-sha256"]
+        if sent not in (hashlib.sha256(asked.body).hexdigest(), "UNSIGNED-PAYLOAD"):
+            return s3_error(400, "XAmzContentSHA256Mismatch")
+        if asked.method in ("PUT", "POST") and "authorization" not in asked.headers:
+            return s3_error(403, "AccessDenied")
+        upload = asked.query.get("uploadId")
+        if asked.method == "GET":
+            return self._uploads(asked.query["prefix"]) if "uploads" in asked.target else self._list(asked)
+        if asked.method == "HEAD":
+            if key not in self.objects:
+                return Answer(404)
+            headers = {
+                "etag": _etag(self.objects[key]),
+                "x-amz-checksum-crc64nvme": _crc("crc64nvme", self.objects[key]),
+            }
+            return Answer(200, headers=headers)
+        if upload is not None and upload not in self.uploads:
+            return s3_error(404, "NoSuchUpload")
+        if asked.method == "DELETE":
+            del self.uploads[str(upload)]
+            self.aborted.append(key)
+            return Answer(204)
+        if asked.method == "POST" and upload is None:
+            assert asked.headers["x-amz-checksum-type"] == "FULL_OBJECT"
+            self.uploads[f"id-{len(self.uploads)}/{key}"] = (key, {})
+            return Answer(200, f"<R><UploadId>{escape(list(self.uploads)[-1])}</UploadId></R>".encode())
+        if asked.method == "POST":
+            return self._complete(key, str(upload), asked)
+        if not _right(asked, asked.body):
+            return s3_error(400, "BadDigest")
+        if upload is None:
+            self.objects[key] = asked.body
+        else:
+            self.uploads[upload][1][int(asked.query["partNumber"])] = asked.body
+        return Answer(200, headers={"etag": _etag(asked.body)})
+
+    def _complete(self, key: str, upload: str, asked: Asked) -> Answer:
+        parts = self.uploads[upload][1]
+        listed = [
+            (int(part.findtext("PartNumber", "")), part.findtext("ETag", ""), part.findtext("ChecksumCRC64NVME", ""))
+            for part in ElementTree.fromstring(asked.body).iter("Part")
+        ]
+        if listed != [(number, _etag(parts[number]), _crc("crc64nvme", parts[number])) for number in sorted(parts)]:
+            return s3_error(400, "InvalidPart")
+        data = b"".join(parts[number] for number in sorted(parts))
+        if not _right(asked, data) or int(asked.headers["x-amz-mp-object-size"]) != len(data):
+            return s3_error(400, "BadDigest")
+        self.objects[key] = data
+        del self.uploads[upload]
+        return Answer(200, f"<R><ETag>{escape(_etag(data))}</ETag></R>".encode())
+
+    def _list(self, asked: Asked) -> Answer:
+        prefix = asked.query.get("prefix", "")
+        contents = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size><ETag>{escape(_etag(data))}</ETag></Contents>"
+            for key, data in sorted(self.objects.items())
+            if key.startswith(prefix)
+        )
+        return Answer(200, f"<ListBucketResult>{contents}</ListBucketResult>".encode())
+
+    def _uploads(self, prefix: str) -> Answer:
+        found = "".join(
+            f"<Upload><Key>{escape(key)}</Key><UploadId>{escape(upload)}</UploadId></Upload>"
+            for upload, (key, _) in self.uploads.items()
+            if key.startswith(prefix)
+        )
+        return Answer(200, f"<R><IsTruncated>false</IsTruncated>{found}</R>".encode())
+
+
+def _right(asked: Asked, data: bytes) -> bool:
+    """Whether the checksum that came along is that of the data; one has to."""
+    return any(asked.headers.get(f"x-amz-checksum-{name}") == _crc(name, data) for name in _CRCS)
+
+
+def _crc(name: str, data: bytes) -> str:
+    compute, size = _CRCS[name]
+    return base64.b64encode(compute(data).to_bytes(size, "big")).decode()
+
+
+def _etag(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'
