@@ -60,6 +60,8 @@ class Job:
     ) -> None:
         self.request = request
         self.url = spec.display
+        self.place = spec.url.place
+        self.in_thread = spec.filesystem is not None  # of this process, whose GIL it needs
         self.store = store
         self._spec = spec
         self._budget_bytes = budget_bytes

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from diskless.job import Job, Request, Stats
+    from diskless.job import Job, Stats
     from diskless.progress import Progress
     from diskless.ram import Backing
 
@@ -99,6 +99,7 @@ def mount(
     load: str = "eager",
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
@@ -106,7 +107,8 @@ def mount(
     """Load `url` into RAM and make it visible as a path to everything in this process.
 
     Args:
-        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file).
+        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file); or any
+            other URL that fsspec reads, such as ``hf://``, ``sftp://`` or ``zip::s3://bucket/archive.zip``.
         at: an absolute path (``~`` is expanded) to show it at, instead of ``/diskless/s3/bucket/prefix``. What the
             disk has there is hidden while the Mount is open. Needs the Tree.
         allow_patterns, ignore_patterns: load only, or leave out, the objects whose path below the URL matches; the
@@ -114,10 +116,12 @@ def mount(
         load: ``"eager"`` returns when every byte is in RAM. ``"background"`` returns when the names and sizes are
             known: who opens a file that is not complete waits for it, in Python and in native code, and it is fetched
             next. Where a file does not come the open fails with EIO, and `Mount.wait` raises the reason. On a
-            Directory, and where no Loader process can be started, it is ``"eager"``, and a warning says so.
+            Directory, for a filesystem of fsspec, and where no Loader process can be started, it is ``"eager"``, and
+            a warning says so.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
             ``endpoint_url``, …).
+        fs: an fsspec filesystem of yours that `url` is read through, by a thread of this process: always eagerly.
         backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first.
         budget: the most bytes that diskless may hold in this process, such as ``"4GiB"``; without it the control
             group and the machine's available memory are the limit.
@@ -151,13 +155,13 @@ def mount(
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=False)
+    job = _job(url, allow_patterns, ignore_patterns, session, storage_options, fs, chosen, budget, progress, keep=False)
     try:
         wait = job.wait_for_names if load == "background" and _may_show_early(job) else job.wait
         wait()
         with LOCK:
             wait()  # it may have failed in between, and holds nothing then
-            path = chosen.show(_place(job.request), place, job.files)
+            path = chosen.show(job.place, place, job.files)
             job.shown = True
             for file in job.files.values():
                 file.visible = True
@@ -178,6 +182,7 @@ def prefetch(
     ignore_patterns: str | Sequence[str] | None = None,
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
@@ -201,7 +206,7 @@ def prefetch(
 
     with LOCK:
         chosen = choose(backing)
-    return _job(url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, keep=True)
+    return _job(url, allow_patterns, ignore_patterns, session, storage_options, fs, chosen, budget, progress, keep=True)
 
 
 def mounts() -> list[Mount]:
@@ -216,6 +221,7 @@ def _job(
     ignore_patterns: str | Sequence[str] | None,
     session: object | None,
     storage_options: Mapping[str, object] | None,
+    fs: object | None,
     backing: Backing,
     budget: int | str | None,
     progress: Progress,
@@ -229,8 +235,8 @@ def _job(
     from diskless.ram import parse_size, store_of
 
     budget_bytes = parse_size(budget)
-    show = display(progress, url if isinstance(url, str) else "")
-    spec = sources.resolve(url, session=session, storage_options=storage_options)
+    spec = sources.resolve(url, session=session, storage_options=storage_options, fs=fs)
+    show = display(progress, spec.display)
     request = Request(
         spec.display,
         spec.identity,
@@ -263,6 +269,8 @@ def _may_show_early(job: Job) -> bool:
     reason = None
     if job.store.backing.name != "tree":
         reason = f"{job.store.backing.name} shows complete files only"
+    elif job.in_thread:
+        reason = "a filesystem of this process is read by a thread, which could not let in who waits with the GIL held"
     elif not process.can_start():
         reason = "no Loader process can be started here, and a thread could not let in who waits with the GIL held"
     if reason is not None:
@@ -292,9 +300,3 @@ def _get_ready() -> None:
         from diskless.sources import resolve  # noqa: F401
 
         _ready = True
-
-
-def _place(request: Request) -> str:
-    """Return where a URL shows below the root: ``s3://models/bert/`` at ``s3/models/bert``."""
-    scheme, _, rest = request.url.partition("://")
-    return f"{scheme}/{rest.strip('/')}"

@@ -57,7 +57,8 @@ class Transfer:
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
-        self._parts = deque(plan(missing, CONNECTIONS))
+        self._connections = getattr(source, "connections", CONNECTIONS)
+        self._parts = deque(plan(missing, self._connections))
         # Parts of each file that are still to come.
         self._left = Counter(part.file for part in self._parts)
         self._done_bytes = 0
@@ -70,7 +71,7 @@ class Transfer:
 
     def start(self) -> None:
         """Start the connections; raises RuntimeError when not a single thread can be started."""
-        wanted = max(1, min(CONNECTIONS, len(self._parts)))
+        wanted = max(1, min(self._connections, len(self._parts)))
         with self._lock:
             for number in range(wanted):
                 thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)

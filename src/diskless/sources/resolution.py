@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from diskless.errors import CredentialsError, InvalidOption
 from diskless.sources.environment import captured
+from diskless.sources.filesystems import from_filesystem, from_url
 from diskless.sources.options import flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
@@ -23,16 +24,35 @@ _IP = re.compile(r"[0-9.]+|.*:.*")
 
 
 def resolve(
-    url: str, *, session: object | None = None, storage_options: Mapping[str, object] | None = None
+    url: str,
+    *,
+    session: object | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
 ) -> SourceSpec:
-    """Return what the Loader needs to read `url`: as `storage_options` say, else `session`, else the environment.
+    """Return what is needed to read `url`: as `fs` or `storage_options` say, else `session`, else the environment.
 
-    The network is used only by boto3, for a session or a profile that needs it.
+    The network is used only by boto3, for a session or a profile that needs it, and by filesystems of fsspec.
 
-    Raises InvalidURL, InvalidOption, CredentialsError, or MissingDependency where only boto3 knows the way.
+    Raises InvalidURL, InvalidOption, CredentialsError, or MissingDependency where only another package knows the way.
     """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise InvalidOption(f"storage_options is a mapping, not {type(storage_options).__name__}")
+    options = storage_options if storage_options is not None else {}
+    if fs is not None:
+        if session is not None or options:
+            raise InvalidOption("fs= says all about the caller: it goes with neither session= nor storage_options=")
+        return from_filesystem(url, fs)
     parsed = parse_url(url)
-    options = flatten(storage_options if storage_options is not None else {})
+    if parsed.scheme == "s3":
+        return _resolve_s3(parsed, session, options)
+    if session is not None:
+        raise InvalidOption(f"session= is for s3:// URLs, not {parsed.scheme}://")
+    return from_url(parsed, url, options)
+
+
+def _resolve_s3(parsed: URL, session: object | None, storage_options: Mapping[str, object]) -> SourceSpec:
+    options = flatten(storage_options)
     anonymous, own_keys = options.get("anon"), bool(options.get("key") or options.get("secret"))
     spec, style = SourceSpec(parsed, environment=captured()), None
     if session is not None:

@@ -9,6 +9,10 @@ from diskless.sources.spec import Credentials, Source, SourceSpec
 
 def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> Source:
     """Return the Source of `spec`; `refresh` asks the user's process for fresh credentials."""
+    if spec.filesystem is not None:
+        from diskless.sources.fsspec_source import FsspecSource
+
+        return FsspecSource(spec)
     from diskless.sources.s3 import S3Source
 
     return S3Source(spec, refresh)
