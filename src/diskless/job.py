@@ -337,7 +337,8 @@ def _words(words: tuple[str, ...] | None) -> str:
 
 def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
     version = entry.version or entry.etag
-    return FileKey(spec.identity, entry.key, version) if version else None
+    # A weak ETag may be that of other bytes, too (RFC 9110, 8.8.1).
+    return FileKey(spec.identity, entry.key, version) if version and not version.startswith("W/") else None
 
 
 def _again(error: BaseException) -> BaseException:

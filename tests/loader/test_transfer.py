@@ -10,7 +10,7 @@ import pytest
 
 from diskless.errors import Cancelled, CredentialsError, ObjectChanged, SourceUnavailable, TransferError
 from diskless.loader import transfer
-from diskless.sources import s3
+from diskless.sources import obstore_client
 from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import fetch, listed, targets
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 BIG = os.urandom(20 * MIB)
 MODEL = {"config.json": b"{}", "empty": b"", "weights/big.bin": BIG, "weights/small.bin": os.urandom(70_001)}
 # The least that obstore hands over, so the most that one broken connection loses.
-CHUNK = s3.CHUNK_BYTES
+CHUNK = obstore_client.CHUNK_BYTES
 
 
 def first(count: int, fault: Fault, key: str = "big"):
@@ -153,7 +153,7 @@ def test_a_server_that_does_not_come_back_is_an_error_with_object_and_offset(in_
 
 
 def test_an_answer_that_stalls_is_given_up_and_asked_for_again(in_threads, monkeypatch) -> None:
-    monkeypatch.setattr(s3, "_STALL_TIMEOUT", "1s")
+    monkeypatch.setattr(obstore_client, "_STALL_TIMEOUT", "1s")
     with FaultServer({"big": BIG}, plan=first(1, Fault(hang_after=MIB))) as server:
         contents, stats = fetch(server)
         assert contents == {"big": BIG} and stats.retries == 1

@@ -16,7 +16,7 @@ from diskless.sources.options import flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
 from diskless.sources.spec import Credentials, SourceSpec
-from diskless.sources.url import URL, parse_url
+from diskless.sources.url import LOCAL, URL, WEB, parse_url
 
 # Buckets that can be a label of a host name; a dot would not match the wildcard of the certificate.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -48,7 +48,30 @@ def resolve(
         return _resolve_s3(parsed, session, options)
     if session is not None:
         raise InvalidOption(f"session= is for s3:// URLs, not {parsed.scheme}://")
+    if parsed.scheme in WEB:
+        return _resolve_web(parsed, options)
+    if parsed.scheme in LOCAL:
+        if options:
+            raise InvalidOption(f"storage_options: a file:// URL takes none, and these are given: {', '.join(options)}")
+        return SourceSpec(parsed)
     return from_url(parsed, url, options)
+
+
+def _resolve_web(parsed: URL, options: Mapping[str, Any]) -> SourceSpec:
+    """Take up headers, in the words of fsspec's HTTPFileSystem, and whom to trust."""
+    for name in options:
+        if name not in ("headers", "verify"):
+            raise InvalidOption(f"storage_options: {name!r} is not known; known are headers, verify")
+    headers, verify = options.get("headers") or {}, options.get("verify", True)
+    if not isinstance(headers, Mapping) or not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise InvalidOption("storage_options: 'headers' is a mapping of str to str")
+    return SourceSpec(
+        parsed,
+        ca_bundle=verify if isinstance(verify, str) else None,
+        verify_tls=verify is not False,
+        headers=dict(headers),
+        environment=captured(),
+    )
 
 
 def _resolve_s3(parsed: URL, session: object | None, storage_options: Mapping[str, object]) -> SourceSpec:

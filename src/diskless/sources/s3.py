@@ -18,25 +18,22 @@ from diskless.errors import (
     CredentialsError,
     DisklessError,
     NotFound,
-    ObjectChanged,
     SourceUnavailable,
 )
 from diskless.sources import paths
 from diskless.sources.ambient import ambient_credentials, domain
-from diskless.sources.failures import failure, from_obstore
+from diskless.sources.failures import failure
 from diskless.sources.http import Endpoint, proxy_for, request
+from diskless.sources.obstore_client import client_options, read_pinned
 from diskless.sources.signing import canonical_query, sign_get
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 
 if TYPE_CHECKING:
-    from obstore import GetOptions
-    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
+    from obstore.store import S3Config, S3Credential, S3Store
 
-CHUNK_BYTES = 512 << 10
 _DEFAULT_REGION = "us-east-1"
 # Credentials are renewed this long before they expire.
 _RENEW_AHEAD_S = 300.0
-_CONNECT_TIMEOUT, _STALL_TIMEOUT = "10s", "30s"
 
 
 class S3Source:
@@ -80,34 +77,13 @@ class S3Source:
         return Listing(placed, refused, False)
 
     def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
-        import obstore
-
-        options: GetOptions = {"range": (start, end)}
-        if entry.etag:
-            options["if_match"] = entry.etag
         store, used = self._opened()
         try:
-            answer = obstore.get(store, entry.key, options=options)
-            if answer.range != (start, end) or answer.meta["size"] != entry.size_bytes:
-                raise ObjectChanged(
-                    f"{self._named(entry)} has {answer.meta['size']} bytes and had {entry.size_bytes} when it was "
-                    f"listed, or the server gave the range {answer.range} for ({start}, {end}): was it replaced?"
-                )
-            # Some servers of other makes ignore If-Match.
-            found = answer.meta["e_tag"]
-            if entry.etag and found and found.strip('"') != entry.etag.strip('"'):
-                raise ObjectChanged(f"{self._named(entry)} was replaced while it was read (at byte {start})")
-            yield from answer.stream(min_chunk_size=CHUNK_BYTES)
-        except DisklessError:
-            raise
-        except Exception as error:
-            ours = from_obstore(error, self._spec, entry, start)
-            if isinstance(ours, (AccessDenied, CredentialsError)) and self._renewed(used):
-                ours = SourceUnavailable(f"{ours}; other credentials were taken since")
-            raise ours from None
-
-    def _named(self, entry: Object) -> str:
-        return f"s3://{self._spec.url.bucket}/{entry.key}"
+            yield from read_pinned(store, entry.key, self._spec, entry, start, end)
+        except (AccessDenied, CredentialsError) as error:
+            if not self._renewed(used):
+                raise
+            raise SourceUnavailable(f"{error}; other credentials were taken since") from None
 
     def _opened(self) -> tuple[S3Store, Credentials | None]:
         """Return the store, and the credentials that it has, or newer ones."""
@@ -129,24 +105,6 @@ class S3Source:
         from obstore.store import S3Store
 
         spec = self._spec
-        client: ClientConfig = {
-            "allow_http": self._endpoint.url.startswith("http:"),
-            "connect_timeout": _CONNECT_TIMEOUT,
-            "read_timeout": _STALL_TIMEOUT,
-            "timeout": "1h",
-            "http1_only": True,
-        }
-        if not spec.verify_tls:
-            client["allow_invalid_certificates"] = True
-        elif spec.ca_bundle:
-            with open(spec.ca_bundle, "rb") as file:
-                client["root_certificate"] = file.read()
-        # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
-        if self._endpoint.proxy is not None:
-            client["proxy_url"] = self._endpoint.proxy
-        else:
-            client["proxy_url"] = "http://127.0.0.1:1"
-            client["proxy_excludes"] = urlsplit(self._endpoint.url).hostname or ""
         options: S3Config = {
             "region": self._region,
             "endpoint": self._base,
@@ -160,7 +118,7 @@ class S3Source:
         return S3Store(
             spec.url.bucket,
             config=options,
-            client_options=client,
+            client_options=client_options(spec, self._base),
             retry_config={"max_retries": 0},
             credential_provider=provide,
         )

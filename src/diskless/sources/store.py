@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diskless.sources.spec import Credentials, Source, SourceSpec
+from diskless.sources.url import LOCAL, WEB
 
 
 def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> Source:
@@ -13,6 +14,14 @@ def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = No
         from diskless.sources.fsspec_source import FsspecSource
 
         return FsspecSource(spec)
+    if spec.url.scheme in WEB:
+        from diskless.sources.web import WebSource
+
+        return WebSource(spec)
+    if spec.url.scheme in LOCAL:
+        from diskless.sources.local import LocalSource
+
+        return LocalSource(spec)
     from diskless.sources.s3 import S3Source
 
     return S3Source(spec, refresh)
