@@ -72,5 +72,5 @@ def test_nothing_there_and_nothing_in_it_is_not_found(tmp_path):
 
 
 def test_it_takes_no_options(tmp_path):
-    with pytest.raises(InvalidOption, match="a file:// URL takes none, and these are given: key"):
+    with pytest.raises(InvalidOption, match="a file:// URL takes none, and there is 'key'"):
         resolve(f"file://{tmp_path}", storage_options={"key": "x"})

@@ -18,6 +18,9 @@ _IDLE_S = 5.0
 def main() -> None:
     """Serve until the user's process is gone or has had nothing to load for a while."""
     _raise_descriptor_limit()
+    # obstore reads them, and they are those of the moment this was started; a spec holds the present ones.
+    for name in [name for name in os.environ if name.startswith(("GOOGLE_", "AZURE_"))]:
+        del os.environ[name]
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
     import diskless.sources.s3  # noqa: F401  # while nothing is asked yet

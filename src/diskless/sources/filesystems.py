@@ -19,7 +19,7 @@ from diskless.errors import (
     redact,
 )
 from diskless.sources.spec import SourceSpec
-from diskless.sources.url import OURS, URL
+from diskless.sources.url import LOCAL, OURS, URL
 
 # They keep their copies in files of a temporary directory.
 _ON_DISK = ("simplecache", "filecache", "blockcache", "cached")
@@ -79,8 +79,7 @@ def from_filesystem(url: str, filesystem: Any) -> SourceSpec:
 
     scheme = check_filesystem(url, filesystem)
     path = filesystem._strip_protocol(url)
-    bare = path if isinstance(path, str) else ""
-    shown = parse_url(url) if "://" in url and scheme not in OURS else _plain(scheme, bare)
+    shown = parse_url(url if "://" in url or "::" in url else whole_url(scheme, path))
     # The job keeps the filesystem, so that no other one can have this number while there is something to share.
     return SourceSpec(shown, principal=f"filesystem {id(filesystem)}", filesystem=filesystem, path=path)
 
@@ -171,7 +170,25 @@ def _in(options: object, secret: bool = False) -> list[str]:
     return [options] if isinstance(options, str) and secret and len(options) > 3 else []
 
 
-def _plain(scheme: str, path: str) -> URL:
-    from diskless.sources.url import parse_url
+def whole_url(scheme: str, path: str) -> str:
+    """Return the URL of a bare path in a filesystem."""
+    return f"{scheme}://{'/' if scheme in LOCAL else ''}{path.lstrip('/')}"
 
-    return parse_url(f"{scheme}://{'/' if scheme in ('file', 'local') else ''}{path.lstrip('/')}")
+
+# The classes that only say how to reach a store which we read ourselves; what derives from them may do more.
+_FAST = {
+    ("s3fs.core", "S3FileSystem"),
+    ("gcsfs.core", "GCSFileSystem"),
+    ("adlfs.spec", "AzureBlobFileSystem"),
+    ("fsspec.implementations.http", "HTTPFileSystem"),
+    ("fsspec.implementations.local", "LocalFileSystem"),
+}
+
+
+def options_of(filesystem: Any) -> Mapping[str, object] | None:
+    """Return the storage options that a caller's filesystem was made with; None where they do not say all about it."""
+    kind = type(filesystem)
+    if (kind.__module__, kind.__name__) not in _FAST or getattr(filesystem, "storage_args", None):
+        return None
+    found: Mapping[str, object] = filesystem.storage_options
+    return found

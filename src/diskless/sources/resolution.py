@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -10,14 +11,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from diskless.errors import CredentialsError, InvalidOption
+from diskless.sources.azure import resolve_azure
 from diskless.sources.environment import captured
-from diskless.sources.filesystems import from_filesystem, from_url
+from diskless.sources.filesystems import check_filesystem, from_filesystem, from_url, options_of, whole_url
+from diskless.sources.google import resolve_google
 from diskless.sources.options import flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
 from diskless.sources.spec import Credentials, SourceSpec
-from diskless.sources.url import LOCAL, URL, WEB, parse_url
+from diskless.sources.untranslated import TUNING, Untranslated, unknown
+from diskless.sources.url import AZURE, GOOGLE, LOCAL, URL, WEB, parse_url
 
+_log = logging.getLogger("diskless")
+_OF_HTTP_FILESYSTEM = frozenset(
+    {"auth", "cookies", "proxy", "client_kwargs", "get_client", "encoded", "simple_links", "same_scheme", "size_policy"}
+    | {"ssl", "timeout", "allow_redirects", "params", "proxy_auth"}
+)
 # Buckets that can be a label of a host name; a dot would not match the wildcard of the certificate.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _IP = re.compile(r"[0-9.]+|.*:.*")
@@ -42,8 +51,37 @@ def resolve(
     if fs is not None:
         if session is not None or options:
             raise InvalidOption("fs= says all about the caller: it goes with neither session= nor storage_options=")
-        return from_filesystem(url, fs)
+        return _resolve_filesystem(url, fs)
     parsed = parse_url(url)
+    try:
+        return _resolve(parsed, url, session, options)
+    except Untranslated as only:
+        _warn(parsed, only)
+    return from_url(parsed, url, options)
+
+
+def _resolve_filesystem(url: str, fs: object) -> SourceSpec:
+    """Read the store of a caller's filesystem by ourselves where we understand all that it was made with."""
+    scheme, options = check_filesystem(url, fs), options_of(fs)
+    if options is None:
+        return from_filesystem(url, fs)
+    parsed = parse_url(url if "://" in url else whole_url(scheme, url))
+    try:
+        return _resolve(parsed, url, None, options)
+    except Untranslated as only:
+        _warn(parsed, only)
+    return from_filesystem(url, fs)
+
+
+def _warn(url: URL, only: Untranslated) -> None:
+    _log.warning(
+        "%s is read the slow way, by a thread of this process through fsspec: %r is understood only there",
+        url,
+        only.option,
+    )
+
+
+def _resolve(parsed: URL, url: str, session: object | None, options: Mapping[str, object]) -> SourceSpec:
     if parsed.scheme == "s3":
         return _resolve_s3(parsed, session, options)
     if session is not None:
@@ -51,17 +89,22 @@ def resolve(
     if parsed.scheme in WEB:
         return _resolve_web(parsed, options)
     if parsed.scheme in LOCAL:
-        if options:
-            raise InvalidOption(f"storage_options: a file:// URL takes none, and these are given: {', '.join(options)}")
+        for name in options:
+            if name not in ("auto_mkdir", *TUNING):
+                raise InvalidOption(f"storage_options: a file:// URL takes none, and there is {name!r}")
         return SourceSpec(parsed)
+    if parsed.scheme in GOOGLE:
+        return resolve_google(parsed, options)
+    if parsed.scheme in AZURE:
+        return resolve_azure(parsed, options)
     return from_url(parsed, url, options)
 
 
 def _resolve_web(parsed: URL, options: Mapping[str, Any]) -> SourceSpec:
     """Take up headers, in the words of fsspec's HTTPFileSystem, and whom to trust."""
     for name in options:
-        if name not in ("headers", "verify"):
-            raise InvalidOption(f"storage_options: {name!r} is not known; known are headers, verify")
+        if name not in ("headers", "verify", *TUNING):
+            raise unknown(name, _OF_HTTP_FILESYSTEM, ("headers", "verify"))
     headers, verify = options.get("headers") or {}, options.get("verify", True)
     if not isinstance(headers, Mapping) or not all(isinstance(part, str) for pair in headers.items() for part in pair):
         raise InvalidOption("storage_options: 'headers' is a mapping of str to str")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from diskless.sources.spec import Credentials, Source, SourceSpec
-from diskless.sources.url import LOCAL, WEB
+from diskless.sources.url import AZURE, GOOGLE, LOCAL, WEB
 
 
 def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> Source:
@@ -22,6 +22,16 @@ def open_source(spec: SourceSpec, refresh: Callable[[], Credentials] | None = No
         from diskless.sources.local import LocalSource
 
         return LocalSource(spec)
+    if spec.url.scheme in GOOGLE:
+        from diskless.sources.google import open_google
+        from diskless.sources.object_store import ObjectStoreSource
+
+        return ObjectStoreSource(spec, open_google)
+    if spec.url.scheme in AZURE:
+        from diskless.sources.azure import open_azure
+        from diskless.sources.object_store import ObjectStoreSource
+
+        return ObjectStoreSource(spec, open_azure)
     from diskless.sources.s3 import S3Source
 
     return S3Source(spec, refresh)
