@@ -10,6 +10,7 @@ from diskless.errors import InvalidURL
 from diskless.sources import URL, parse_url
 
 # What a careless user could put where the bucket is to stand; real secret keys hold slashes and plus signs.
+ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
 TWICE = "x::tar://y::s3://m/a"
 SECRET = "wJalr/XUtn+FEMI" + "KEYplanted"
 
@@ -88,7 +89,8 @@ def test_any_text_without_slashes_and_control_characters_is_a_key(key):
         ("s3://models/x\ny", r"s3://models/x\\ny' holds control characters"),
         ("s3://models/\x7f", r"s3://models/\\x7f' holds control characters"),
         ("s3://models:9000/x", "holds no user name, keys or port"),
-        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "holds no user name, keys or port"),
+        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "this is no access point's ARN; one looks like s3://arn:aws:"),
+        ("s3://arn:aws:s3::123456789012:accesspoint/a.mrap/x", "this is no access point's ARN"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(url, said):
@@ -107,6 +109,8 @@ def test_what_is_no_string_is_refused_by_its_type(url):
     [
         ("s3a://models/x", URL("s3", "models", "x"), "s3://models/x", "s3/models/x"),
         ("s3://m1/x?versionId=a/b", URL("s3", "m1", "x", "a/b"), "s3://m1/x?versionId=a/b", "s3/m1/x?versionId=a/b"),
+        (f"s3://{ARN}/a/b", URL("s3", ARN, "a/b"), f"s3://{ARN}/a/b", f"s3/{ARN}/a/b"),
+        (f"s3://{ARN}", URL("s3", ARN, ""), f"s3://{ARN}", f"s3/{ARN}"),
         ("gs://models/x/", URL("gs", "models", "x/"), "gs://models/x/", "gs/models/x"),
         ("gcs://models", URL("gs", "models", ""), "gs://models", "gs/models"),
         ("az://models/x", URL("az", "models", "x"), "az://models/x", "az/models/x"),

@@ -9,7 +9,6 @@ from typing import Any
 
 from diskless.errors import CredentialsError, InvalidOption
 from diskless.sources.environment import captured
-from diskless.sources.obstore_client import client_options
 from diskless.sources.spec import SourceSpec
 from diskless.sources.untranslated import TUNING, unknown
 from diskless.sources.url import URL
@@ -119,6 +118,8 @@ def _connection(text: str) -> dict[str, str]:
 def open_azure(spec: SourceSpec) -> Any:
     """Return obstore's store, in the Loader."""
     from obstore.store import AzureStore
+
+    from diskless.sources.obstore_client import client_options
 
     origin = spec.endpoint or f"https://{spec.options['account_name']}.blob.core.windows.net"
     config: Any = dict(spec.options)

@@ -9,7 +9,6 @@ from typing import Any
 
 from diskless.errors import InvalidOption
 from diskless.sources.environment import captured
-from diskless.sources.obstore_client import client_options
 from diskless.sources.spec import SourceSpec
 from diskless.sources.untranslated import TUNING, unknown
 from diskless.sources.url import URL
@@ -88,6 +87,8 @@ def _from_environment() -> dict[str, str]:
 def open_google(spec: SourceSpec) -> Any:
     """Return obstore's store, in the Loader."""
     from obstore.store import GCSStore
+
+    from diskless.sources.obstore_client import client_options
 
     origin = spec.endpoint or "https://storage.googleapis.com"
     config: Any = dict(spec.options)

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from diskless.errors import CredentialsError, InvalidOption
+from diskless.errors import CredentialsError, InvalidOption, InvalidURL
 from diskless.sources.azure import resolve_azure
 from diskless.sources.environment import captured
 from diskless.sources.filesystems import check_filesystem, from_filesystem, from_url, options_of, whole_url
 from diskless.sources.google import resolve_google
-from diskless.sources.options import flatten
+from diskless.sources.options import as_s3fs, flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
 from diskless.sources.spec import Credentials, SourceSpec
 from diskless.sources.untranslated import TUNING, Untranslated, unknown
-from diskless.sources.url import AZURE, GOOGLE, LOCAL, URL, WEB, parse_url
+from diskless.sources.url import AZURE, GOOGLE, LOCAL, URL, WEB, access_point, parse_url
 
 _log = logging.getLogger("diskless")
 _OF_HTTP_FILESYSTEM = frozenset(
@@ -57,7 +57,7 @@ def resolve(
         return _resolve(parsed, url, session, options)
     except Untranslated as only:
         _warn(parsed, only)
-    return from_url(parsed, url, options)
+    return from_url(parsed, url, as_s3fs(options) if parsed.scheme == "s3" else options)
 
 
 def _resolve_filesystem(url: str, fs: object) -> SourceSpec:
@@ -118,6 +118,11 @@ def _resolve_web(parsed: URL, options: Mapping[str, Any]) -> SourceSpec:
 
 
 def _resolve_s3(parsed: URL, session: object | None, storage_options: Mapping[str, object]) -> SourceSpec:
+    if parsed.bucket.endswith("--x-s3"):
+        raise InvalidURL(
+            f"{parsed}: a directory bucket (S3 Express One Zone) wants sessions of its own, which are not made here; "
+            "mount a copy in another bucket"
+        )
     options = flatten(storage_options)
     anonymous, own_keys = options.get("anon"), bool(options.get("key") or options.get("secret"))
     spec, style = SourceSpec(parsed, environment=captured()), None
@@ -139,11 +144,21 @@ def _resolve_s3(parsed: URL, session: object | None, storage_options: Mapping[st
         spec,
         endpoint=endpoint,
         region=region or os.environ.get("AWS_DEFAULT_REGION") or profile.settings.get("region"),
-        path_style=_path_style(parsed, endpoint, style),
+        path_style=_path_style(parsed, endpoint, style) and access_point(parsed.bucket) is None,
         ca_bundle=verify if isinstance(verify, str) else _ca_bundle(profile),
         verify_tls=verify is not False,
         request_payer=bool(options.get("requester_pays")),
+        fips=_endpoint_kind("fips", options, profile),
+        dualstack=_endpoint_kind("dualstack", options, profile),
+        options={"server_side_encryption": "sse-c", "sse_customer_key_base64": options["sse_key"]}
+        if "sse_key" in options
+        else {},
     )
+    if endpoint is not None and (spec.fips or spec.dualstack):
+        raise InvalidOption(
+            "an endpoint of your own goes with neither FIPS nor dual-stack, which are endpoints of AWS's; leave out "
+            "one of them (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, use_fips_endpoint, use_dualstack_endpoint)"
+        )
     if anonymous or spec.anonymous:
         return replace(spec, anonymous=True, credentials=None, refresh=None)
     if own_keys:
@@ -201,6 +216,15 @@ def _profile(name: str | None, *, tolerate: bool) -> Profile:
 
 def _true(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes")
+
+
+def _endpoint_kind(kind: str, options: Mapping[str, Any], profile: Profile) -> bool:
+    """Whether AWS's FIPS or dual-stack endpoints are asked for: by the call, the environment, the profile."""
+    if options.get(kind) is not None:
+        return bool(options[kind])
+    if os.environ.get(f"AWS_USE_{kind.upper()}_ENDPOINT"):
+        return _true(f"AWS_USE_{kind.upper()}_ENDPOINT")
+    return profile.settings.get(f"use_{kind}_endpoint", "").lower() == "true"
 
 
 def _ca_bundle(profile: Profile) -> str | None:

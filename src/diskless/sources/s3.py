@@ -22,13 +22,15 @@ from diskless.errors import (
 )
 from diskless.sources import paths
 from diskless.sources.ambient import ambient_credentials, domain
-from diskless.sources.failures import failure
+from diskless.sources.failures import failure, from_obstore
 from diskless.sources.http import Endpoint, proxy_for, request
 from diskless.sources.obstore_client import client_options, read_pinned
 from diskless.sources.signing import canonical_query, sign_get
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
+from diskless.sources.url import access_point
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import S3Config, S3Credential, S3Store
 
 _DEFAULT_REGION = "us-east-1"
@@ -42,14 +44,17 @@ class S3Source:
     def __init__(self, spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> None:
         self._spec = spec
         self._refresh = refresh
-        self._region = spec.region or _DEFAULT_REGION
+        point = access_point(spec.url.bucket)
+        self._region = (point and point[1]) or spec.region or _DEFAULT_REGION
         self._store: S3Store | None = None
         # Guards the store and the credentials.
         self._lock = threading.Lock()
         self._credentials = spec.credentials
         bucket = spec.url.bucket
-        base = urlsplit(spec.endpoint or f"https://s3.{self._region}.{domain(self._region)}")
-        host = base.netloc if spec.path_style else f"{bucket}.{base.netloc}"
+        service = "s3-accesspoint" if point else "s3"
+        base = urlsplit(spec.endpoint or _endpoint(service, self._region, spec))
+        label = f"{point[3]}-{point[2]}" if point else bucket
+        host = base.netloc if spec.path_style else f"{label}.{base.netloc}"
         origin = f"{base.scheme}://{host}"
         # As obstore takes it: with the path that some stores have their endpoint at.
         self._base = origin + base.path
@@ -58,6 +63,8 @@ class S3Source:
 
     def list(self) -> Listing:
         key = self._spec.url.key
+        if self._spec.url.version is not None:
+            return self._list_version(key, self._spec.url.version)
         if key and not key.endswith("/"):
             exact, entries = self._look_up(key)
             if exact is not None:
@@ -75,6 +82,33 @@ class S3Source:
         if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
         return Listing(placed, refused, False)
+
+    def _list_version(self, key: str, version: str) -> Listing:
+        """Ask for the first byte of one version, which says what it is; a listing has no versions."""
+        import obstore
+
+        name = key.rpartition("/")[2]
+        options: GetOptions = {"version": version, "range": (0, 1)}
+        for attempt in (1, 2, 3):
+            store, used = self._opened()
+            try:
+                meta = obstore.get(store, key, options=options).meta
+                break
+            except FileNotFoundError:
+                raise NotFound(f"{self._spec.display}: there is no such version, or it marks a deletion") from None
+            except Exception as error:
+                if "416" in str(error) and "range" in options:  # an empty object has no first byte
+                    del options["range"]
+                    continue
+                ours = from_obstore(error, self._spec, Object(key, name, 0, None, version, 0), 0)
+                renews = isinstance(ours, (AccessDenied, CredentialsError)) and attempt == 1 and self._renewed(used)
+                if not renews:
+                    raise ours from None
+        moment = int(meta["last_modified"].timestamp() * 1e9)
+        placed, refused = paths.place([Object(key, name, meta["size"], meta["e_tag"], version, moment)])
+        if refused:
+            raise NotFound(f"{self._spec.display}: this key cannot be a file: {refused[0][1]}")
+        return Listing(placed, [], True)
 
     def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
         store, used = self._opened()
@@ -112,6 +146,7 @@ class S3Source:
             "virtual_hosted_style_request": not spec.path_style,
             "request_payer": spec.request_payer,
             "skip_signature": spec.anonymous,
+            **spec.options,  # type: ignore[typeddict-item]  # only what encrypts
         }
         provide = None if spec.anonymous else self._provide
         # The Loader retries, and only what is missing.
@@ -235,6 +270,15 @@ class S3Source:
         if names:
             return f"no object at {bucket}/{key}; below {bucket}/{parent} there are: {', '.join(sorted(names)[:5])}"
         return f"no object at {bucket}/{key}, nor anything below {bucket}/{parent}"
+
+
+def _endpoint(service: str, region: str, spec: SourceSpec) -> str:
+    """Return AWS's own endpoint: ``s3-fips.dualstack.us-east-1.amazonaws.com`` where both are asked for.
+
+    Source: https://docs.aws.amazon.com/general/latest/gr/s3.html
+    """
+    fips, dualstack = "-fips" if spec.fips else "", ".dualstack" if spec.dualstack else ""
+    return f"https://{service}{fips}{dualstack}.{region}.{domain(region)}"
 
 
 def _decoded(text: str) -> str:

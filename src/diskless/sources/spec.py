@@ -73,7 +73,9 @@ class SourceSpec:
     ca_bundle: str | None = None
     verify_tls: bool = True
     request_payer: bool = False
-    # Of gs:// and az://, in obstore's words.
+    fips: bool = False
+    dualstack: bool = False
+    # In obstore's words: all that gs:// and az:// need, and the key that objects in S3 are encrypted with (SSE-C).
     options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     # Sent with every request: keys that objects are encrypted with, an Authorization for a server.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
@@ -130,6 +132,8 @@ _PLAIN = (
     "ca_bundle",
     "verify_tls",
     "request_payer",
+    "fips",
+    "dualstack",
     "options",
     "headers",
     "principal",

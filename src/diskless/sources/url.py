@@ -15,6 +15,8 @@ _SIGNED = re.compile(r"(?i)[?&](X-(?:Amz|Goog)-[a-z-]+|Signature|AWSAccessKeyId|
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Bucket names, access-point aliases and the older, laxer names of us-east-1 (S3 user guide, "Bucket naming rules").
 _BUCKET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{1,254}")
+# Access points by name, as boto3 takes them for buckets: 'arn:aws:s3:region:account:accesspoint/name'.
+_ACCESS_POINT = re.compile(r"arn:(aws[a-z-]*):s3:([a-z0-9-]+):([0-9]{12}):accesspoint[/:]([a-z0-9-]{3,50})")
 # Also 'container@account.dfs.core.windows.net', as Azure writes it.
 _CONTAINER = re.compile(r"(?:\$root|\$web|\$logs|[a-z0-9][a-z0-9-]{2,62})(@[a-z0-9]{3,24}\.(?:dfs|blob)\.[a-z0-9.-]+)?")
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(?::[0-9]{1,5})?")
@@ -86,6 +88,16 @@ def parse_url(url: str) -> URL:
 
 def _stored(scheme: str, rest: str, url: str, pattern: re.Pattern[str], kind: str) -> URL:
     bucket, _, key = rest.partition("/")
+    if scheme == "s3" and bucket.startswith("arn:"):
+        found = re.match(rf"{_ACCESS_POINT.pattern}(?:/|$)", rest)
+        if found is None:
+            raise InvalidURL(
+                "this is no access point's ARN; one looks like "
+                "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key (Outposts, Object Lambda and multi-region "
+                "access points are not supported)"
+            )
+        bucket, key = found[0].rstrip("/"), rest[found.end() :]
+        pattern = _ACCESS_POINT
     if ("@" in rest or ":" in bucket) and not pattern.fullmatch(bucket):
         # Never echoed: it may hold a secret, which may hold a slash, so that the @ comes much later.
         raise InvalidURL(
@@ -113,6 +125,12 @@ _KEYS = {
     "gs": "{'token': …}",
     **dict.fromkeys(AZURE, "{'account_name': …, 'account_key': …}"),
 }
+
+
+def access_point(bucket: str) -> tuple[str, str, str, str] | None:
+    """Return partition, region, account and name of an access point's ARN; None for the name of a bucket."""
+    found = _ACCESS_POINT.fullmatch(bucket)
+    return (found[1], found[2], found[3], found[4]) if found else None
 
 
 def _web(scheme: str, rest: str) -> URL:
