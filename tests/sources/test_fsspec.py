@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
 import uuid
@@ -26,6 +27,7 @@ from diskless.errors import (
     TransferError,
 )
 from diskless.sources import filesystems, open_source, resolve
+from tests.sources.stub_server import Answer, Asked, StubServer
 
 LARGE = bytes(range(256)) * (9 << 12)  # 9 MiB: several requests
 pytestmark = pytest.mark.usefixtures("no_env")
@@ -177,6 +179,35 @@ def test_an_asynchronous_filesystem_is_read_through_its_own_loop(s3_env, bucket)
     bucket.put("m/large", LARGE)
     with diskless.mount(f"{bucket.url}/m", fs=Own(endpoint_url=s3_env.endpoint)) as path:
         assert _contents(path) == {"large": LARGE}
+
+
+def test_a_repository_of_hugging_face_is_read_and_nothing_twice(monkeypatch):
+    files = {"config.json": b"{}", "deep/weights.bin": LARGE}
+
+    def entry(path: str) -> dict[str, Any]:
+        data = files[path]
+        return {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+
+    def answer(asked: Asked) -> Answer:
+        json_type = {"content-type": "application/json"}
+        if "/resolve/" in asked.path:
+            data = files[asked.path.partition("/resolve/main/")[2]]
+            first, last = map(int, asked.headers["range"].removeprefix("bytes=").split("-"))
+            headers = {"etag": '"1"', "content-range": f"bytes {first}-{last}/{len(data)}"}
+            return Answer(206, data[first : last + 1], headers)
+        if "/tree/main" in asked.path:
+            below = asked.path.partition("/tree/main")[2].strip("/")
+            return Answer(
+                200, json.dumps([entry(path) for path in files if path.startswith(below)]).encode(), json_type
+            )
+        return Answer(200, json.dumps({"id": "org/repo", "sha": "a" * 40, "siblings": []}).encode(), json_type)
+
+    with StubServer(answer) as hub:
+        with diskless.mount("hf://org/repo", storage_options={"endpoint": hub.url}) as path:
+            assert path == "/diskless/hf/org/repo" and _contents(path) == files
+        ranges = [asked.headers["range"] for asked in hub.asked if "/resolve/" in asked.path]
+    sizes = [1 + int(last) - int(first) for first, last in (text[6:].split("-") for text in ranges)]
+    assert sum(sizes) == sum(map(len, files.values())) and max(sizes) == 4 << 20
 
 
 def test_bytes_of_a_named_version_are_shared_and_others_are_not(model):

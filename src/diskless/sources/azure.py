@@ -32,7 +32,7 @@ _THEIRS |= {
     "managed_identity_client_id",
     "exclude_shared_token_cache_credential",
 }
-_OF_NO_WEIGHT = TUNING | {"socket_timeout", "connection_timeout", "read_timeout", "assume_container_exists"}
+_OF_NO_WEIGHT = TUNING | {"timeout", "socket_timeout", "connection_timeout", "read_timeout", "assume_container_exists"}
 _CREDENTIALS = ("account_key", "sas_key", "client_id", "client_secret", "tenant_id", "token")
 VARIABLES = {
     "AZURE_STORAGE_ACCOUNT_NAME": "account_name",

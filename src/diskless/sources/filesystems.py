@@ -179,6 +179,7 @@ def whole_url(scheme: str, path: str) -> str:
 _FAST = {
     ("s3fs.core", "S3FileSystem"),
     ("gcsfs.core", "GCSFileSystem"),
+    ("gcsfs.extended_gcsfs", "ExtendedGcsFileSystem"),
     ("adlfs.spec", "AzureBlobFileSystem"),
     ("fsspec.implementations.http", "HTTPFileSystem"),
     ("fsspec.implementations.local", "LocalFileSystem"),

@@ -35,12 +35,18 @@ class FsspecSource:
     """
 
     def __init__(self, spec: SourceSpec) -> None:
+        from fsspec import AbstractFileSystem
+
         self._spec = spec
         self._filesystem = spec.filesystem
         known = self._filesystem.protocol
         safe = any(name in _THREAD_SAFE for name in ((known,) if isinstance(known, str) else known))
-        self._by_requests = bool(getattr(self._filesystem, "async_impl", False)) or safe
+        asynchronous = bool(getattr(self._filesystem, "async_impl", False))
+        self._by_requests = asynchronous or safe
         self.connections = 8 if self._by_requests else 1
+        # fsspec's own way opens a file for each range, which would read ahead.
+        inherited = getattr(type(self._filesystem), "cat_file", None) is AbstractFileSystem.cat_file
+        self._exactly = {"cache_type": "none"} if inherited and not asynchronous else {}
         # What was said of each file when it was listed.
         self._listed: dict[str, Mapping[str, Any]] = {}
         # Of a filesystem that reads from the beginning: the file that is open, and where it stands.
@@ -104,7 +110,7 @@ class FsspecSource:
     def _requests(self, entry: Object, start: int, end: int) -> Iterator[bytes]:
         for position in range(start, end, _REQUEST_BYTES):
             until = min(position + _REQUEST_BYTES, end)
-            chunk = self._filesystem.cat_file(entry.key, start=position, end=until)
+            chunk = self._filesystem.cat_file(entry.key, start=position, end=until, **self._exactly)
             if len(chunk) > until - position:
                 raise TransferError(
                     f"{self._spec.display} ({entry.key}): the filesystem gave {len(chunk)} bytes for the range "

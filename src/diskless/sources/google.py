@@ -19,7 +19,11 @@ _THEIRS = frozenset(
 )
 _THEIRS |= {"secure_serialize", "session_kwargs", "timeout", "default_location", "credentials"}
 # project, access and the like concern making buckets and writing.
-_OF_NO_WEIGHT = TUNING | {"access", "cache_timeout", "check_connection", "consistency", "default_location", "project"}
+_OF_NO_WEIGHT = (
+    TUNING
+    | {"access", "cache_timeout", "check_connection", "consistency", "default_location", "project"}
+    | {"requests_timeout", "secure_serialize", "timeout"}
+)
 # What the environment says, in obstore's words.
 VARIABLES = {
     "GOOGLE_SERVICE_ACCOUNT": "service_account",
@@ -61,7 +65,7 @@ def _credentials(token: object) -> dict[str, str]:
     """Translate gcsfs's `token`: 'anon', the path or the content of a key file, or an access token."""
     if token == "anon":
         return {"skip_signature": "true"}
-    if isinstance(token, Mapping):
+    if isinstance(token, Mapping) and token.get("type") == "service_account":
         return {"service_account_key": json.dumps(dict(token))}
     if not isinstance(token, str) or token in ("cache", "browser", "cloud"):
         raise unknown("token", frozenset({"token"}), _OURS)

@@ -18,6 +18,7 @@ TUNING = frozenset(
         "fixed_upload_size",
         "listings_expiry_time",
         "loop",
+        "local_expiry_check",
         "max_concurrency",
         "max_paths",
         "skip_instance_cache",
