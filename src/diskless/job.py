@@ -336,9 +336,10 @@ def _words(words: tuple[str, ...] | None) -> str:
 
 
 def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
-    version = entry.version or entry.etag
-    # A weak ETag may be that of other bytes, too (RFC 9110, 8.8.1).
-    return FileKey(spec.identity, entry.key, version) if version and not version.startswith("W/") else None
+    # A weak ETag may be that of other bytes, too (RFC 9110, 8.8.1), and so may S3's version "null".
+    strong = entry.etag if entry.etag and not entry.etag.startswith("W/") else None
+    version = " ".join(filter(None, (entry.version, strong)))
+    return FileKey(spec.identity, entry.key, version) if version else None
 
 
 def _again(error: BaseException) -> BaseException:

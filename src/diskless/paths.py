@@ -107,8 +107,10 @@ def mount(
     """Load `url` into RAM and make it visible as a path to everything in this process.
 
     Args:
-        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file); or any
-            other URL that fsspec reads, such as ``hf://``, ``sftp://`` or ``zip::s3://bucket/archive.zip``.
+        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file); the same
+            with ``gs://``, ``az://`` and ``abfs://``; ``https://host/path`` of one object, signed or not; ``file:///path``;
+            or any other URL that fsspec reads, such as ``hf://``, ``sftp://`` or ``zip::s3://bucket/archive.zip``.
+            ``?versionId=…`` names one version of one object in S3.
         at: an absolute path (``~`` is expanded) to show it at, instead of ``/diskless/s3/bucket/prefix``. What the
             disk has there is hidden while the Mount is open. Needs the Tree.
         allow_patterns, ignore_patterns: load only, or leave out, the objects whose path below the URL matches; the
@@ -120,8 +122,10 @@ def mount(
             a warning says so.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
-            ``endpoint_url``, …).
-        fs: an fsspec filesystem of yours that `url` is read through, by a thread of this process: always eagerly.
+            ``endpoint_url``, …), gcsfs, adlfs, or the filesystem of the URL. What only that filesystem understands is
+            read through it, which is slower, and a warning says so.
+        fs: an fsspec filesystem of yours. One of s3fs, gcsfs, adlfs, HTTP or the disk only says how to reach the store
+            and is translated as `storage_options` are; others are read by a thread of this process, always eagerly.
         backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first.
         budget: the most bytes that diskless may hold in this process, such as ``"4GiB"``; without it the control
             group and the machine's available memory are the limit.

@@ -13,7 +13,8 @@ import pytest
 
 import diskless
 from diskless.errors import AccessDenied, CredentialsError, InvalidOption, NotFound, ObjectChanged, TransferError
-from diskless.sources import filesystems, open_source, resolve
+from diskless.sources import Object, filesystems, open_source, resolve
+from diskless.sources.failures import from_obstore
 from tests.sources.stub_server import Answer, Asked, StubServer, s3_listing
 
 FILES = {"bert/config.json": b"{}", "bert/deep/w %.bin": bytes(range(256)) * (5 << 12), "bertha": b"other"}
@@ -233,3 +234,13 @@ def test_options_that_only_the_filesystem_knows_need_its_package(monkeypatch, ca
     with pytest.raises(diskless.MissingDependency, match=r'gs:// needs a package .*pip install "diskless\[gs\]"'):
         resolve("gs://models", storage_options={"requester_pays": True})
     assert "'requester_pays' is understood only there" in caplog.text
+
+
+def test_no_credentials_at_all_are_said_as_such():
+    """As obstore words it where there is no instance to ask."""
+    refused = Exception(
+        "Error performing token request: Error performing GET http://169.254.169.254/x in 1ms - refused"
+    )
+    spec = resolve("gs://models/x")
+    error = from_obstore(refused, spec, Object("x", "x", 0, None, None, 0), 0)
+    assert type(error) is CredentialsError and "gs://models/x: no credentials are in storage_options" in str(error)

@@ -33,6 +33,17 @@ def test_a_version_is_mounted_though_it_is_not_the_present_one(s3_env, bucket, e
         assert open(path, "rb").read() == b""
 
 
+def test_the_version_null_is_not_taken_for_one_that_stays(s3_env, bucket):
+    """What was put into a bucket without versions has it, and so has what replaces that."""
+    for data in (b"1", b"2"):
+        bucket.put("a/x", data)
+        with diskless.mount(f"{bucket.url}/a/x?versionId=null") as path:
+            assert open(path, "rb").read() == data
+            bucket.put("a/x", b"3")
+            with diskless.mount(f"{bucket.url}/a/x?versionId=null", allow_patterns="*") as later:
+                assert open(later, "rb").read() == b"3"
+
+
 def test_a_version_that_is_not_there_is_not_found(s3_env, bucket):
     _versions(s3_env, bucket, b"1")
     with pytest.raises(NotFound, match=r"a/x[?]versionId=no: there is no such version, or it marks a deletion"):

@@ -96,6 +96,11 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
         return TransferError(
             f"{what}: the server ignores ranges (it answers 200 to a request for a part); use one that serves them"
         )
+    if "token request" in text and ("//169.254.169.254" in text or "metadata.google" in text):
+        return CredentialsError(
+            f"{what}: no credentials are in storage_options or the environment, and the instance gives none; for a "
+            "public bucket use storage_options={'anon': True}"
+        )
     status = _STATUS.search(text)
     if status:
         return failure(spec, int(status[1] or status[2]), text, {}, spec.region or "", what)
