@@ -80,6 +80,7 @@ class Transfer:
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
+        self._connections = getattr(source, "concurrency", CONNECTIONS)
         # What nobody has asked for, by file; what is to be fetched next; and how much of that is not there yet.
         self._waiting: dict[int, list[Part]] = {}
         for part in missing:
@@ -164,14 +165,14 @@ class Transfer:
     def _ask(self, files: Sequence[int], *, first: bool) -> None:
         """Queue what is missing of these files, and start the connections that are wanted for it."""
         with self._lock:
-            parts = plan([part for file in files for part in self._waiting.pop(file, ())], CONNECTIONS)
+            parts = plan([part for file in files for part in self._waiting.pop(file, ())], self._connections)
             for part in parts:
                 self._parts_left[part.file] += 1
                 self._bytes_left[part.file] += part.end - part.start
             if self._verification is not None:
                 self._verification.expect(parts)
             self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
-            wanted = min(CONNECTIONS, self._workers + len(self._parts))
+            wanted = min(self._connections, self._workers + len(self._parts))
             for number in range(self._workers, wanted):
                 thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
                 try:
