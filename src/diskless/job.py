@@ -288,6 +288,8 @@ class Job:
             if self.request.verify:
                 self._verify_held(transfer, objects, wanted, files, mine)
             with LOCK:
+                if not self.lazy:  # perhaps no more, since they were claimed
+                    self.store.keep(files, self._budget_bytes)
                 if not self._listed.is_set():
                     names = ["" if is_object else entry.path for entry in objects]
                     self.files = dict(zip(names, files, strict=True))

@@ -36,8 +36,8 @@ OnFailure = Callable[[int, BaseException], None]
 
 
 class Happened(NamedTuple):
-    """What is reported of a transfer: bytes written and retries so far; since the last report, the files that were
-    dropped, then the parts that were completed."""
+    """What is reported of a transfer: bytes written and retries so far; since the last report, the files of which no
+    part counts any more, then the parts that were completed."""
 
     done_bytes: int
     retries: int
@@ -150,7 +150,6 @@ class Transfer:
         """Note that the bytes of a complete file are gone: it is fetched again when it is asked for."""
         with self._lock:
             self._forget(file)
-            self._dropped.append(file)
         self._tell(at_once=True)
 
     def cancel(self) -> None:
@@ -336,16 +335,16 @@ class Transfer:
                 )
             self._again.add(file)
             self._forget(file)
-            self._dropped.append(file)
             self._done_bytes -= entry.size_bytes
             self._retries += 1
         self._ask([file], first=True)
         return False
 
     def _forget(self, file: int) -> None:
-        """Count on nothing of a file any more; the caller holds the lock."""
+        """Count on nothing of a file any more, nor let anybody who was told of parts; the caller holds the lock."""
         self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
         self._completed = [part for part in self._completed if part.file != file]
+        self._dropped.append(file)
 
     def _tick(self) -> None:
         """Tell that the transfer goes on, while a file is read."""
