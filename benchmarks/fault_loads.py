@@ -28,10 +28,10 @@ from diskless.loader import process, start
 
 _SETTINGS = f"""
 from diskless.loader import plan, transfer
-from diskless.sources import s3
+from diskless.sources import obstore_client
 plan.LEAST_BYTES = plan.MOST_BYTES = transfer.LEAST_BYTES = {PART_BYTES}
-s3.CHUNK_BYTES = {CHUNK_BYTES}
-s3._STALL_TIMEOUT, s3._ANSWER_TIMEOUT = '{STALL_S * 1000:.0f}ms', '{ANSWER_S * 1000:.0f}ms'
+obstore_client.CHUNK_BYTES = {CHUNK_BYTES}
+obstore_client._STALL_TIMEOUT, obstore_client._ANSWER_TIMEOUT = '{STALL_S * 1000:.0f}ms', '{ANSWER_S * 1000:.0f}ms'
 transfer.FIRST_PAUSE_S, transfer.LONGEST_PAUSE_S = 0.05, 0.2
 """
 # What a load leaves is gone when the last connection that stalls has been given up.

@@ -63,6 +63,9 @@ class CredentialsError(DisklessError, PermissionError):
 class SourceUnavailable(DisklessError, ConnectionError):
     """The store cannot be reached or answers with a server error; retrying may help."""
 
+    # Whether the store said that there are too many requests.
+    asks_for_less = False
+
 
 class TransferError(DisklessError, OSError):
     """A transfer failed for good: the message names the object, the offset and the last cause."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound, TransferError
 from diskless.forks import LOCK, at_fork
+from diskless.loader.concurrency import FIRST, MOST
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted, kept_bytes
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("diskless")
 # How often a job that waits for another's files looks whether it was cancelled.
 _CANCEL_POLL_S = 0.1
+# With so much memory to spare there may be more connections than the first eight.
+_ROOMY_BYTES = 512 << 20
 
 
 class Request(NamedTuple):
@@ -222,6 +225,12 @@ class Job:
         self.store.release(claimed)
         _tell_room()
 
+    def _connections(self) -> int:
+        """Return how many connections the Loader may use at most: more need more buffers."""
+        with LOCK:
+            spare = self.store.spare_bytes(self._budget_bytes)
+        return MOST if spare is None or spare > _ROOMY_BYTES else FIRST
+
     def _room(self) -> int:
         """Return what the budget leaves to lazy files."""
         assert self._budget_bytes is not None
@@ -376,7 +385,9 @@ class Job:
             room = self._room() if self._budget_bytes is not None else None
             lazy = client.Lazy(on_refusal, room) if self.lazy else None
             targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
-            transfer.fetch(targets, on_progress, on_file, lazy, verify=self.request.verify)
+            transfer.fetch(
+                targets, on_progress, on_file, lazy, verify=self.request.verify, most_connections=self._connections()
+            )
         with LOCK:
             for _, file in work:
                 self.store.settle(file, complete=True)

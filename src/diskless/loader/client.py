@@ -13,6 +13,7 @@ from diskless import errors
 from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
 from diskless.loader import process
+from diskless.loader.concurrency import MOST
 from diskless.loader.plan import Part
 from diskless.loader.protocol import MAX_DESCRIPTORS, Channel, Message, pieces
 from diskless.sources.store import open_source
@@ -162,6 +163,7 @@ class Job:
         lazy: Lazy | None = None,
         *,
         verify: bool = False,
+        most_connections: int = MOST,
     ) -> None:
         """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
@@ -174,7 +176,7 @@ class Job:
         progress = _Progress([file.entry.size_bytes for file in files])
         self._most_bytes = lazy.most_bytes if lazy is not None else None
         self._with_replacements(
-            lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy, verify)
+            lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy, verify, most_connections)
         )
 
     def mismatches(self, files: Sequence[Target]) -> Sequence[int]:
@@ -209,6 +211,7 @@ class Job:
         on_file: Callable[[int], None],
         lazy: Lazy | None,
         verify: bool,
+        connections: int,
     ) -> None:
         if self.stats.loaders_lost:
             # What the last one has let readers in to is complete, and what it shut again is not, though it did not live
@@ -239,7 +242,14 @@ class Job:
         with self._lock:
             if self._most_bytes is not None:
                 channel.send({"op": "room", "bytes": self._most_bytes})
-            channel.send({"op": "fetch", "lazy": lazy is not None and not self._all_wanted, "verify": verify})
+            channel.send(
+                {
+                    "op": "fetch",
+                    "lazy": lazy is not None and not self._all_wanted,
+                    "verify": verify,
+                    "connections": connections,
+                }
+            )
         retries_before, received = self.stats.retries, 0
         while True:
             try:

@@ -95,6 +95,9 @@ class Service:
             if self._verifying is not None:
                 self._verifying.join()
             self._close_files()
+            close = getattr(self._source, "close", None)  # of those that would keep connections
+            if close is not None:
+                close()
             self._channel.close()
 
     def refuse(self, error: BaseException) -> None:
@@ -177,6 +180,7 @@ class Service:
             self._complete_file,
             self._refuse_file if self._lazy else None,
             verify=bool(message["verify"]),
+            most_connections=int(str(message["connections"])),
         )
         self._missing = []
         for number, gate in self._complete if self._lazy else ():

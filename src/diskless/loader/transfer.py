@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
+from diskless.loader.concurrency import FIRST, MOST, Concurrency
 from diskless.loader.plan import LEAST_BYTES, Part, plan
 
 if TYPE_CHECKING:
     from diskless.loader.verification import Piece, Verification
     from diskless.sources import Object, Source
 
-CONNECTIONS = 8
 # A part may fail this often in a row without a byte of progress. A whole transfer has more, and one more for each part
 # that arrives, but not without end.
 ATTEMPTS = 6
@@ -70,6 +70,7 @@ class Transfer:
         on_failure: OnFailure | None = None,
         *,
         verify: bool = False,
+        most_connections: int = MOST,
     ) -> None:
         self._source = source
         self._files = files
@@ -80,7 +81,9 @@ class Transfer:
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
-        self._connections = getattr(source, "concurrency", CONNECTIONS)
+        # A Source may know how many there have to be.
+        fixed = getattr(source, "concurrency", None)
+        self._concurrency = Concurrency(fixed or FIRST, fixed or most_connections)
         # What nobody has asked for, by file; what is to be fetched next; and how much of that is not there yet.
         self._waiting: dict[int, list[Part]] = {}
         for part in missing:
@@ -164,23 +167,27 @@ class Transfer:
     def _ask(self, files: Sequence[int], *, first: bool) -> None:
         """Queue what is missing of these files, and start the connections that are wanted for it."""
         with self._lock:
-            parts = plan([part for file in files for part in self._waiting.pop(file, ())], self._connections)
+            parts = plan([part for file in files for part in self._waiting.pop(file, ())], FIRST)
             for part in parts:
                 self._parts_left[part.file] += 1
                 self._bytes_left[part.file] += part.end - part.start
             if self._verification is not None:
                 self._verification.expect(parts)
             self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
-            wanted = min(self._connections, self._workers + len(self._parts))
-            for number in range(self._workers, wanted):
-                thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    if self._workers == 0:
-                        raise
-                    break
-                self._workers += 1
+            self._connect()
+
+    def _connect(self) -> None:
+        """Start the connections that are wanted; the caller holds the lock."""
+        wanted = min(self._concurrency.connections, self._workers + len(self._parts))
+        for number in range(self._workers, wanted):
+            thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                if self._workers == 0:
+                    raise
+                break
+            self._workers += 1
 
     def _work(self) -> None:
         while (part := self._next()) is not None:
@@ -201,7 +208,7 @@ class Transfer:
     def _next(self) -> Part | None:
         """Return the part to fetch next; None where the connection is not needed any more."""
         with self._lock:
-            if self._stop.is_set() or not self._parts:
+            if self._stop.is_set() or not self._parts or self._workers > self._concurrency.connections:
                 self._workers -= 1
                 return None
             return self._parts.popleft()
@@ -298,6 +305,8 @@ class Transfer:
                 with self._lock:
                     self._retries += 1
                     spent = self._retries > RETRIES + self._arrived
+                    if error.asks_for_less:
+                        self._concurrency.slow_down()
                 if attempts >= ATTEMPTS or spent:
                     raise TransferError(
                         f"{entry.key}: bytes {position} to {part.end} of {entry.size_bytes} could not be fetched in "
@@ -374,6 +383,9 @@ class Transfer:
             if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
                 return
             self._reported_at = now
+            self._concurrency.measure(self._done_bytes, waiting=len(self._parts))
+            if not self._stop.is_set():
+                self._connect()
             if self._report(self._happened()):
                 self._completed, self._dropped = [], []
 

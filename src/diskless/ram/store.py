@@ -152,6 +152,14 @@ class Store:
             buffers = _LOADER_BYTES + budget.buffer_bytes(need_bytes) + sum(store.buffer_bytes for store in _stores)
             budget.check(need_bytes, held, promised, self.backing.limits(), budget_bytes, buffers)
 
+    def spare_bytes(self, budget_bytes: int | None) -> int | None:
+        """Return what is left beside all that is reserved; None where nothing tells."""
+        promised = sum(store.promised_bytes for store in _stores)
+        left = [limit.free_bytes - promised for limit in self.backing.limits()]
+        if budget_bytes is not None:
+            left.append(budget_bytes - kept_bytes())
+        return min(left, default=None)
+
     def abandon(self) -> None:
         """In a forked child: drop what only the parent would complete, but for what is visible and can be waited for.
 

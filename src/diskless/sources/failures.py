@@ -106,7 +106,9 @@ def failure(
         advice = (
             "what does its log say?" if status == 500 else "it may be overloaded: fewer loads at once ask less of it"
         )
-        return SourceUnavailable(f"{where}: the server answered {said}; {advice}")
+        unavailable = SourceUnavailable(f"{where}: the server answered {said}; {advice}")
+        unavailable.asks_for_less = status in (429, 503) or code == "SlowDown"
+        return unavailable
     return TransferError(f"{where}: the server answered {said}")
 
 

@@ -136,6 +136,12 @@ class S3Source:
                 raise
             raise SourceUnavailable(f"{error}; other credentials were taken since") from None
 
+    def close(self) -> None:
+        """End the connections that nobody uses."""
+        with self._lock:
+            self._store = None
+        self.connections.close()
+
     def _named(self, entry: Object) -> str:
         return f"s3://{self._spec.url.bucket}/{entry.key}"
 
