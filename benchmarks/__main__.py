@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, or those that are named; print text, and leave text, JSON and pictures in a folder.
 
-python -m benchmarks                      # all, full size: about half an hour
+python -m benchmarks                      # all, full size: some hours
 python -m benchmarks faults --seed 14
 python -m benchmarks transfer --rounds 9
 python -m benchmarks --check              # two minutes: everything runs and arrives at the right bytes
@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks import faults, interposer, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loads", type=int, help="loads from the server that fails (default 50)")
     parser.add_argument("--seed", type=int, default=13, help="what decides which requests fail, and how (default 13)")
     parser.add_argument("--size-mib", type=int, help="size of the object (default 1024; transfer 2048)")
+    parser.add_argument("--scenario", action="append", default=[], help="only these of transfer's scenarios")
+    parser.add_argument("--contender", action="append", default=[], help="only these of transfer's contenders")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
@@ -68,7 +71,14 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         report = faults.benchmark(loads=options.loads or loads, parts=parts, seed=options.seed, say=_say)
         text, verdicts = faults.table(report), report.verdicts
     elif name == "transfer":
-        report = transfer.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        report = transfer.benchmark(
+            size_bytes=size_bytes,
+            rounds=rounds,
+            say=_say,
+            scenarios=options.scenario,
+            contenders=options.contender,
+            brief=options.check,
+        )
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
@@ -82,7 +92,13 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         (options.out / f"{name}.txt").write_text(f"{heading}\n\n{text}\n")
         content = {"command": command, "machine": _machine(), **_by_name(asdict(report))}
         (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-        if runs and not picture.draw(runs, size_bytes, heading, options.out / f"{name}.png"):
+        drawing = options.out / f"{name}.png"
+        if name == "transfer":
+            titles = {scenario.name: scenario.what for scenario in SCENARIOS}
+            drawn = picture.draw_scenarios(runs, titles, heading, drawing)
+        else:
+            drawn = not runs or picture.draw(runs, size_bytes, heading, drawing)
+        if not drawn:
             _say("no picture: matplotlib is not installed")
     # What is right or wrong is so with small sizes, too.
     if options.check and name == "faults" and not all(verdict.met for verdict in verdicts):
