@@ -19,14 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults, interposer, paths, picture, startup, today, transfer
+from benchmarks import faults, interposer, listing, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "paths", "faults", "transfer", "today")
+NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     size_bytes = (options.size_mib or (32 if options.check else 2048 if name == "transfer" else 1024)) * MIB
     runs: list[Run] = []
     verdicts: list[Verdict] = []
-    report: startup.Report | interposer.Report | paths.Report | faults.Report | transfer.Report | today.Report
+    report: Any
     if name == "startup":
         report = startup.benchmark(rounds=rounds, say=_say)
         text, verdicts = startup.table(report), report.verdicts
@@ -70,6 +70,10 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         loads, parts = (3, 20) if options.check else (50, 230)
         report = faults.benchmark(loads=options.loads or loads, parts=parts, seed=options.seed, say=_say)
         text, verdicts = faults.table(report), report.verdicts
+    elif name == "listing":
+        objects, million = (1000, 5000) if options.check else (10_000, 1_000_000)
+        report = listing.benchmark(objects=objects, million=million, rounds=rounds, say=_say)
+        text, verdicts = listing.table(report), report.verdicts
     elif name == "transfer":
         report = transfer.benchmark(
             size_bytes=size_bytes,
