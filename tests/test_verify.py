@@ -12,6 +12,7 @@ import diskless
 from diskless import native_api as native
 from tests.loader import stored
 from tests.loader.fault_server import Fault, FaultServer, Get
+from tests.programs import until
 
 MIB = 1 << 20
 BIG = os.urandom(9 * MIB)
@@ -225,3 +226,77 @@ def test_in_the_background_bytes_that_are_still_coming_without_it_are_waited_for
             mount.wait()
         mount.close()
         loose.close()
+
+
+# Lazily.
+
+
+@needs_tree
+def test_lazily_a_file_is_verified_when_it_is_opened():
+    damaging = Damaging()
+    damaging.damages = False
+    with damaging.server as server:
+        mount = damaging.mount(verify=True, load="lazy")
+        assert server.heads == []
+        assert Path(mount.path, "big").read_bytes() == BIG
+        assert server.heads == ["m/big"]
+        assert _contents(mount.path) == OBJECTS
+        mount.close()
+
+
+@needs_tree
+def test_lazily_a_file_that_does_not_match_opens_when_it_does():
+    damaging = Damaging()
+    with damaging.server as server:
+        mount = damaging.mount(verify=True, load="lazy")
+        for times in (2, 4):
+            with pytest.raises(OSError, match="Input/output error"):
+                Path(mount.path, "big").read_bytes()
+            until(lambda: isinstance(mount.refusals.get("big"), diskless.ChecksumMismatch))
+            assert server.sent_bytes("m/big") == times * len(BIG), "each open has it fetched twice"
+        damaging.damages = False
+        assert Path(mount.path, "big").read_bytes() == BIG
+        until(lambda: mount.refusals == {})
+        mount.wait()
+        assert _contents(mount.path) == OBJECTS
+        mount.close()
+
+
+@needs_tree
+def test_lazily_a_file_that_was_dropped_is_verified_again():
+    damaging = Damaging()
+    damaging.damages = False
+    with damaging.server as server:
+        server.objects["m/other"] = BIG[::-1]
+        server.checksums["m/other"] = stored.full_object("SHA256", BIG[::-1])
+        mount = damaging.mount(verify=True, load="lazy", budget=10 * MIB)
+        for _ in range(2):
+            assert Path(mount.path, "big").read_bytes() == BIG
+            assert Path(mount.path, "other").read_bytes() == BIG[::-1]
+        damaging.damages = True
+        with pytest.raises(OSError, match="Input/output error"):
+            Path(mount.path, "big").read_bytes()
+        damaging.damages = False
+        assert Path(mount.path, "big").read_bytes() == BIG
+        mount.close()
+
+
+@needs_tree
+def test_lazily_who_wants_all_may_come_while_held_bytes_are_compared(monkeypatch):
+    from diskless import job
+
+    compare = job.Job._verify_held
+
+    def meanwhile(self, *arguments):
+        self.fetch_all()
+        compare(self, *arguments)
+
+    monkeypatch.setattr(job.Job, "_verify_held", meanwhile)
+    damaging = Damaging()
+    damaging.damages = False
+    with damaging.server:
+        mount = damaging.mount(verify=True, load="lazy")
+        mount.wait()
+        assert [file.lazy for file in mount._files.values()] == [False] * 3
+        assert _contents(mount.path) == OBJECTS
+        mount.close()

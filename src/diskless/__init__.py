@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from diskless.paths import Mount, mount, mounts, prefetch
     from diskless.scratch_directory import Scratch, scratch
     from diskless.upload import Pushed, push
+    from diskless.usage import Usage, usage
 
 __all__ = [
     "AccessDenied",
@@ -57,11 +58,13 @@ __all__ = [
     "SourceUnavailable",
     "Stats",
     "TransferError",
+    "Usage",
     "mount",
     "mounts",
     "prefetch",
     "push",
     "scratch",
+    "usage",
 ]
 __version__ = "0.1.0"
 # Where what is not an error is.
@@ -71,11 +74,13 @@ _MODULES = {
     "Pushed": "upload",
     "Scratch": "scratch_directory",
     "Stats": "job",
+    "Usage": "usage",
     "mount": "paths",
     "mounts": "paths",
     "prefetch": "paths",
     "push": "upload",
     "scratch": "scratch_directory",
+    "usage": "usage",
 }
 
 

@@ -69,6 +69,7 @@ class Job:
     ) -> None:
         self.request = request
         self.url = spec.display
+        self.place = spec.url.place
         self.store = store
         self._spec = spec
         self._budget_bytes = budget_bytes
@@ -287,6 +288,8 @@ class Job:
             if self.request.verify:
                 self._verify_held(transfer, objects, wanted, files, mine)
             with LOCK:
+                if not self.lazy:  # perhaps no more, since they were claimed
+                    self.store.keep(files, self._budget_bytes)
                 if not self._listed.is_set():
                     names = ["" if is_object else entry.path for entry in objects]
                     self.files = dict(zip(names, files, strict=True))
@@ -444,7 +447,9 @@ def _words(words: tuple[str, ...] | None) -> str:
 
 
 def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
-    version = entry.version or entry.etag
+    # A weak ETag may be that of other bytes, too (RFC 9110, 8.8.1), and so may S3's version "null".
+    strong = entry.etag if entry.etag and not entry.etag.startswith("W/") else None
+    version = " ".join(filter(None, (entry.version, strong)))
     return FileKey(spec.identity, entry.key, version) if version else None
 
 

@@ -22,6 +22,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "root_remove": (_INT, (_STR,)),
     "scratch_add": (_INT, (_STR, _UINT, _LONGLONG)),
     "scratch_remove": (_INT, (_STR,)),
+    "scratch_used": (_LONGLONG, ()),
     "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG, _INT)),
     "gate_make": (_INT, ()),
     "gate_free": (_INT, (_INT,)),
@@ -134,6 +135,11 @@ def scratch_add(path: str, mode: int, budget_bytes: int) -> None:
 def scratch_remove(path: str) -> None:
     """Take a scratch away with everything in it; files that are open or mapped go on working."""
     _call("scratch_remove", os.fsencode(path), path=path)
+
+
+def scratch_used() -> int:
+    """Return the bytes that the files of all scratches take."""
+    return _call("scratch_used")
 
 
 def set_file(path: str, fd: int, mode: int, mtime_ns: int, gate: int = -1) -> None:

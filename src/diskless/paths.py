@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from diskless.errors import DisklessError
-    from diskless.job import Job, Request, Stats
+    from diskless.job import Job, Stats
     from diskless.progress import Progress
     from diskless.ram import Backing
+    from diskless.sources import SourceSpec
 
 _LOADS = ("eager", "background", "lazy")
 # The Mounts that are open. Guarded by LOCK.
@@ -109,6 +110,7 @@ def mount(
     verify: bool = False,
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
@@ -116,7 +118,10 @@ def mount(
     """Load `url` into RAM and make it visible as a path to everything in this process.
 
     Args:
-        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file).
+        url: ``s3://bucket/prefix`` (gives a directory) or ``s3://bucket/key`` of one object (gives a file); the same
+            with ``gs://``, ``az://`` and ``abfs://``; ``https://host/path`` of one object, signed or not; ``file:///path``;
+            or any other URL that fsspec reads, such as ``hf://``, ``sftp://`` or ``zip::s3://bucket/archive.zip``.
+            ``?versionId=…`` names one version of one object in S3.
         at: an absolute path (``~`` is expanded) to show it at, instead of ``/diskless/s3/bucket/prefix``. What the
             disk has there is hidden while the Mount is open. Needs the Tree.
         allow_patterns, ignore_patterns: load only, or leave out, the objects whose path below the URL matches; the
@@ -127,8 +132,8 @@ def mount(
             also returns then, and fetches a file when it is first opened. When memory is short, files that nobody has
             open or mapped are dropped, those first that were not read for longest, and come back on the next open.
             Where a file cannot be had the open fails with EIO, `Mount.refusals` has the reason, and the next open tries
-            again. On a Directory, and where no Loader process can be started, both are ``"eager"``, and a warning says
-            so.
+            again. On a Directory, for a filesystem of fsspec, and where no Loader process can be started, both are
+            ``"eager"``, and a warning says so.
         verify: True compares every object with the checksum that the store has of it (CRC64NVME, CRC32C, CRC32, SHA-1,
             SHA-256, of the whole or of its parts), or with the MD5 that the ETag is of an object that was uploaded in
             one piece and not encrypted with a key of KMS or of the customer; with a manifest, as `push` writes one,
@@ -137,7 +142,10 @@ def mount(
             digest: of a CRC hardly any.
         session: a `boto3.Session` whose credentials are used (and renewed).
         storage_options: options as s3fs takes them (``key``, ``secret``, ``token``, ``anon``, ``profile``,
-            ``endpoint_url``, …).
+            ``endpoint_url``, …), gcsfs, adlfs, or the filesystem of the URL. What only that filesystem understands is
+            read through it, which is slower, and a warning says so.
+        fs: an fsspec filesystem of yours. One of s3fs, gcsfs, adlfs, HTTP or the disk only says how to reach the store
+            and is translated as `storage_options` are; others are read by a thread of this process, always eagerly.
         backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first.
         budget: the most bytes that diskless may hold in this process, such as ``"4GiB"``; without it the control
             group and the machine's available memory are the limit.
@@ -167,27 +175,18 @@ def mount(
         raise MountPathError("at= is a str path, not bytes")
     _check_load(load, verify)
     _get_ready()
-    from diskless.ram import choose
+    from diskless.ram import choose, parse_size
+    from diskless.sources import resolve
 
     with LOCK:
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    early = load != "eager" and _may_show_early(chosen, load)
+    budget_bytes = parse_size(budget)
+    spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
+    early = load != "eager" and _may_show_early(chosen, spec, load)
     lazy = early and load == "lazy"
-    job = _job(
-        url,
-        allow_patterns,
-        ignore_patterns,
-        session,
-        storage_options,
-        chosen,
-        budget,
-        progress,
-        verify,
-        keep=False,
-        lazy=lazy,
-    )
+    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, verify, keep=False, lazy=lazy)
     try:
         if not lazy:
             job.fetch_all()
@@ -195,7 +194,7 @@ def mount(
         wait()
         with LOCK:
             wait()  # it may have failed in between, and holds nothing then
-            path = chosen.show(_place(job.request), place, job.files)
+            path = chosen.show(job.place, place, job.files)
             job.shown = True
             for file in job.files.values():
                 file.visible = True
@@ -216,6 +215,7 @@ def prefetch(
     ignore_patterns: str | Sequence[str] | None = None,
     session: object | None = None,
     storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
@@ -236,13 +236,14 @@ def prefetch(
     """
     _check_load(load, verify)
     _get_ready()
-    from diskless.ram import choose
+    from diskless.ram import choose, parse_size
+    from diskless.sources import resolve
 
     with LOCK:
         chosen = choose(backing)
-    job = _job(
-        url, allow_patterns, ignore_patterns, session, storage_options, chosen, budget, progress, verify, keep=True
-    )
+    budget_bytes = parse_size(budget)
+    spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
+    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, verify, keep=True)
     try:
         job.fetch_all()
     except BaseException:
@@ -258,13 +259,11 @@ def mounts() -> list[Mount]:
 
 
 def _job(
-    url: str,
+    spec: SourceSpec,
     allow_patterns: str | Sequence[str] | None,
     ignore_patterns: str | Sequence[str] | None,
-    session: object | None,
-    storage_options: Mapping[str, object] | None,
     backing: Backing,
-    budget: int | str | None,
+    budget_bytes: int | None,
     progress: Progress,
     verify: bool,
     *,
@@ -272,15 +271,12 @@ def _job(
     lazy: bool = False,
 ) -> Job:
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
-    from diskless import sources
     from diskless.job import Job, Request, patterns
     from diskless.progress import display
-    from diskless.ram import parse_size, store_of
+    from diskless.ram import store_of
 
-    budget_bytes = parse_size(budget)
     # A bar would stand there for as long as the Mount.
-    show = display(progress if not lazy or callable(progress) else False, url if isinstance(url, str) else "")
-    spec = sources.resolve(url, session=session, storage_options=storage_options)
+    show = display(progress if not lazy or callable(progress) else False, spec.display)
     request = Request(
         spec.display,
         spec.identity,
@@ -307,7 +303,7 @@ def _check_load(load: str, verify: bool) -> None:
         raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
 
 
-def _may_show_early(backing: Backing, load: str) -> bool:
+def _may_show_early(backing: Backing, spec: SourceSpec, load: str) -> bool:
     """Whether names may be seen before the bytes are there; says so in the log where not."""
     import logging
 
@@ -316,6 +312,8 @@ def _may_show_early(backing: Backing, load: str) -> bool:
     reason = None
     if backing.name != "tree":
         reason = f"{backing.name} shows complete files only"
+    elif spec.filesystem is not None:
+        reason = "a filesystem of this process is read by a thread, which could not let in who waits with the GIL held"
     elif not process.can_start():
         reason = "no Loader process can be started here, and a thread could not let in who waits with the GIL held"
     if reason is not None:
@@ -345,9 +343,3 @@ def _get_ready() -> None:
         from diskless.sources import resolve  # noqa: F401
 
         _ready = True
-
-
-def _place(request: Request) -> str:
-    """Return where a URL shows below the root: ``s3://models/bert/`` at ``s3/models/bert``."""
-    scheme, _, rest = request.url.partition("://")
-    return f"{scheme}/{rest.strip('/')}"

@@ -201,9 +201,10 @@ class _Push:
 
     def _abort_left_behind(self) -> None:
         """Abort uploads to the same keys: of a process that died, since nobody else should be writing there."""
+        keys = set(self._keys)
         with contextlib.suppress(DisklessError):  # not every caller may, nor every server can
             for key, upload in self._upload.uploads(self._prefix):
-                if key in self._keys:
+                if key in keys:
                     _log.info("%s: a multipart upload that was left behind is aborted", key)
                     self._upload.abort(key, upload)
 

@@ -138,8 +138,8 @@ def test_a_cancel_meets_a_job_whose_loader_is_just_being_replaced(monkeypatch) -
     with FaultServer({"big": BIG}, hang_after=MIB) as server, listed(server) as (job, objects, files):
         connect = process.connect
 
-        def connect_late():
-            channel = connect()
+        def connect_late(source):
+            channel = connect(source)
             job.cancel()
             return channel
 

@@ -10,7 +10,7 @@ import pytest
 
 from diskless.errors import Cancelled, CredentialsError, ObjectChanged, SourceUnavailable, TransferError
 from diskless.loader import transfer
-from diskless.sources import s3
+from diskless.sources import obstore_client
 from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import fetch, listed, targets
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 BIG = os.urandom(20 * MIB)
 MODEL = {"config.json": b"{}", "empty": b"", "weights/big.bin": BIG, "weights/small.bin": os.urandom(70_001)}
 # The least that obstore hands over, so the most that one broken connection loses.
-CHUNK = s3.CHUNK_BYTES
+CHUNK = obstore_client.CHUNK_BYTES
 
 
 def first(count: int, fault: Fault, key: str = "big"):
@@ -166,7 +166,7 @@ def test_a_server_that_does_not_come_back_is_an_error_with_object_and_offset(in_
 
 
 def test_an_answer_that_stalls_is_given_up_and_asked_for_again(in_threads, monkeypatch) -> None:
-    monkeypatch.setattr(s3, "_STALL_TIMEOUT", "1s")
+    monkeypatch.setattr(obstore_client, "_STALL_TIMEOUT", "1s")
     with FaultServer({"big": BIG}, plan=first(1, Fault(hang_after=MIB))) as server:
         contents, stats = fetch(server)
         assert contents == {"big": BIG} and stats.retries == 1
@@ -174,7 +174,7 @@ def test_an_answer_that_stalls_is_given_up_and_asked_for_again(in_threads, monke
 
 def test_an_answer_that_goes_on_and_on_is_given_up_and_asked_for_again(in_threads, monkeypatch) -> None:
     """A byte now and then: it never stalls, and it never ends."""
-    monkeypatch.setattr(s3, "_ANSWER_TIMEOUT", "1s")
+    monkeypatch.setattr(obstore_client, "_ANSWER_TIMEOUT", "1s")
     with FaultServer({"big": BIG}, plan=first(1, Fault(piece_bytes=1, pause_s=0.1))) as server:
         contents, stats = fetch(server)
         assert contents == {"big": BIG} and stats.retries == 1
@@ -187,7 +187,7 @@ def test_an_answer_that_goes_on_and_on_is_given_up_and_asked_for_again(in_thread
 def test_a_server_that_is_always_too_slow_is_an_error_that_says_so(
     in_threads, monkeypatch, limit: str, fault: Fault
 ) -> None:
-    monkeypatch.setattr(s3, limit, "300ms")
+    monkeypatch.setattr(obstore_client, limit, "300ms")
     with (
         FaultServer({"a/big": BIG}, plan=lambda get: fault) as server,
         pytest.raises(TransferError, match=r"a/big: bytes \d+ to \d+ of 20971520 .* in 6 attempts; .*took too long"),

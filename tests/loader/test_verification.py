@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diskless import native_api as native
@@ -184,6 +184,7 @@ def test_files_that_are_there_are_compared(either_way) -> None:
         assert job.mismatches(targets(objects, files)) == [number]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     data=st.binary(min_size=1, max_size=300),
     algorithm=st.sampled_from(list(stored.ALGORITHMS)),

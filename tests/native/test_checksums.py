@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 from awscrt import checksums
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diskless import native_api as native
@@ -26,6 +26,7 @@ def test_the_catalogues_value(algorithm: str) -> None:
 
 
 @each
+@settings(deadline=None)  # the machine may be busy
 @given(data=st.binary(max_size=700), offset=st.integers(0, 17), before=st.integers(0, 2**32 - 1))
 def test_any_bytes_at_any_alignment_behind_others(algorithm: str, data: bytes, offset: int, before: int) -> None:
     placed = memoryview(bytes(offset) + data)[offset:]
@@ -40,6 +41,7 @@ def test_every_length_around_the_blocks(algorithm: str) -> None:
 
 
 @each
+@settings(deadline=None)  # the machine may be busy
 @given(first=st.binary(max_size=200), second=st.binary(max_size=200))
 def test_two_pieces_are_combined(algorithm: str, first: bytes, second: bytes) -> None:
     of_both = native.crc_combine(algorithm, native.crc(algorithm, first), native.crc(algorithm, second), len(second))
@@ -47,6 +49,7 @@ def test_two_pieces_are_combined(algorithm: str, first: bytes, second: bytes) ->
 
 
 @each
+@settings(deadline=None)  # the machine may be busy
 @given(size=st.integers(1, 2**45), first=st.integers(0, 2**32 - 1), second=st.integers(0, 2**32 - 1))
 def test_pieces_of_any_size_are_combined_as_another_does(algorithm: str, size: int, first: int, second: int) -> None:
     combine = getattr(checksums, f"combine_{algorithm.lower()}")

@@ -57,7 +57,6 @@ def test_a_manifests_is_not_asked_for(no_env):
         ({"x-amz-server-side-encryption": "aws:kms"}, "models", "key of KMS"),
         ({"x-amz-server-side-encryption": "aws:kms:dsse"}, "models", "key of KMS"),
         ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, "models", "key of the customer"),
-        ({}, "models--use1-az4--x-s3", "directory bucket"),
         ({"etag": '"5f-1000"'}, "models", "uploaded in parts"),
     ],
 )

@@ -10,6 +10,8 @@ from diskless.errors import InvalidURL
 from diskless.sources import URL, parse_url
 
 # What a careless user could put where the bucket is to stand; real secret keys hold slashes and plus signs.
+ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine"
+TWICE = "x::tar://y::s3://m/a"
 SECRET = "wJalr/XUtn+FEMI" + "KEYplanted"
 
 
@@ -54,8 +56,22 @@ def test_any_text_without_slashes_and_control_characters_is_a_key(key):
         ("/models/bert", "this is no URL"),
         ("s3:/models", "this is no URL"),
         ("://models", "this is no URL"),
-        ("gs://models/x", "gs:// is not supported yet; s3://bucket/prefix is"),
-        ("https://models.s3.amazonaws.com/x", "https:// is not supported yet"),
+        ("gs://", "'' is no bucket name"),
+        ("gs://models:9000/x", r"a gs:// URL holds no user name, keys or port; give keys as .*'token'"),
+        ("az://Models/x", "'Models' is no container name"),
+        ("abfs://c@account.example.com/x", r"an abfs:// URL holds no user name, .*'account_name'"),
+        ("s3://models/?versionId=1", "names one version of one object"),
+        ("s3://models/a/?versionId=1", "names one version of one object"),
+        ("s3://models/a?versionId=", "names one version of one object"),
+        ("https://", "this https:// URL has no valid host: ''"),
+        ("https:///x", "this https:// URL has no valid host: ''"),
+        ("https://ho st/x", "this https:// URL has no valid host: 'ho st'"),
+        ("https://host:port/x", "this https:// URL has no valid host: 'host:port'"),
+        ("https://host/a/../b", "a path with a '.' or '..' part"),
+        ("https://host/a\nb", "holds control characters; percent-encode them"),
+        ("file://models/x", "a file:// URL is absolute, such as 'file:///models/bert'"),
+        ("file:///", "file:/// is the whole disk"),
+        ("file:///a/../b", "a prefix with an empty, '.' or '..' part"),
         ("s3://", "'' is no bucket name"),
         ("s3:///bert", "'' is no bucket name, in 's3:///bert'"),
         ("s3://-models/x", "'-models' is no bucket name"),
@@ -73,7 +89,8 @@ def test_any_text_without_slashes_and_control_characters_is_a_key(key):
         ("s3://models/x\ny", r"s3://models/x\\ny' holds control characters"),
         ("s3://models/\x7f", r"s3://models/\\x7f' holds control characters"),
         ("s3://models:9000/x", "holds no user name, keys or port"),
-        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "holds no user name, keys or port"),
+        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "this is no access point's ARN; one looks like s3://arn:aws:"),
+        ("s3://arn:aws:s3::123456789012:accesspoint/a.mrap/x", "this is no access point's ARN"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(url, said):
@@ -85,6 +102,51 @@ def test_what_cannot_be_read_is_refused_by_name(url, said):
 def test_what_is_no_string_is_refused_by_its_type(url):
     with pytest.raises(InvalidURL, match=f"a URL is a str .*not {type(url).__name__}"):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "parsed", "shown", "place"),
+    [
+        ("s3a://models/x", URL("s3", "models", "x"), "s3://models/x", "s3/models/x"),
+        ("s3://m1/x?versionId=a/b", URL("s3", "m1", "x", "a/b"), "s3://m1/x?versionId=a/b", "s3/m1/x?versionId=a/b"),
+        (f"s3://{ARN}/a/b", URL("s3", ARN, "a/b"), f"s3://{ARN}/a/b", f"s3/{ARN}/a/b"),
+        (f"s3://{ARN}", URL("s3", ARN, ""), f"s3://{ARN}", f"s3/{ARN}"),
+        ("gs://models/x/", URL("gs", "models", "x/"), "gs://models/x/", "gs/models/x"),
+        ("gcs://models", URL("gs", "models", ""), "gs://models", "gs/models"),
+        ("az://models/x", URL("az", "models", "x"), "az://models/x", "az/models/x"),
+        ("file:///a/b", URL("file", "", "/a/b"), "file:///a/b", "file/a/b"),
+        ("https://Host:1/a%20b#c", URL("https", "host:1", "a%20b"), "https://host:1/a%20b", "https/host:1/a%20b"),
+        ("http://h", URL("http", "h", ""), "http://h", "http/h"),
+        ("http://[::1]:8/x//y", URL("http", "[::1]:8", "x//y"), "http://[::1]:8/x//y", "http/[::1]:8/x/y"),
+        ("memory://a/b", URL("memory", "", "a/b"), "memory://a/b", "memory/a/b"),
+        ("hf://org/repo@rev/x", URL("hf", "", "org/repo@rev/x"), "hf://org/repo@rev/x", "hf/org/repo@rev/x"),
+        ("github://o:r@main/x", URL("github", "", "o:r@main/x"), "github://o:r@main/x", "github/o:r@main/x"),
+        ("zip::s3://m/a", URL("zip", "", "::s3://m/a"), "zip://::s3://m/a", "zip/s3/m/a"),
+        ("zip://x/y::s3://m/a", URL("zip", "", "x/y::s3://m/a"), "zip://x/y::s3://m/a", "zip/s3/m/a/x/y"),
+        ("zip://x::tar://y::s3://m/a", URL("zip", "", TWICE), f"zip://{TWICE}", "zip/tar/s3/m/a/y/x"),
+    ],
+)
+def test_every_scheme_is_read_shown_and_has_a_place(url, parsed, shown, place):
+    found = parse_url(url)
+    assert found == parsed and str(found) == shown and found.place == place
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://host/x?X-Amz-Signature={SECRET}",
+        f"https://host/x?{SECRET}",
+        f"sftp://me:{SECRET}@host/x",
+        f"zip://a::sftp://me:{SECRET}@host/x",
+        f"zip://a::https://host/x?sig={SECRET}",
+        f"dav://host/x?token={SECRET}",
+    ],
+)
+def test_what_may_be_a_secret_is_taken_and_not_shown(url):
+    found = parse_url(url)
+    shown = str(found) + repr(found) + found.place
+    assert not any(part in shown for part in ("wJalr", "XUtn", "KEYplanted", "?", "@"))
+    assert str(found).rpartition("://")[2] in ("host/x", "host/x::")
 
 
 def test_an_invalid_url_is_a_value_error():
@@ -99,13 +161,16 @@ def test_an_invalid_url_is_a_value_error():
         f"s3://AKIAPLANTED:{SECRET}",
         f"s3:/AKIAPLANTED:{SECRET}@models",
         f"https://user:{SECRET}@host/models",
-        f"gs://{SECRET}@models",
+        f"https://user:{SECRET.replace('/', '@/')}@host/models",
+        f"abfs://{SECRET}@account.dfs.core.windows.net/x",
+        f"gs://models/x?X-Goog-Signature={SECRET}",
+        f"az://models/x?sig={SECRET}",
+        f"gs://:{SECRET}@models",
         f"s3://models/bert?X-Amz-Signature={SECRET}",
         f"s3://models/bert?X-Amz-Credential={SECRET}&X-Amz-Date=1",
         f"s3://models/bert?versionId=1&X-Amz-Security-Token={SECRET}",
         f"s3://models/a//b?Signature={SECRET}",
         f"s3://b/x?AWSAccessKeyId={SECRET}",
-        f"https://models.s3.amazonaws.com/bert?X-Amz-Signature={SECRET}",
         f"models/bert?X-Amz-Signature={SECRET}",
     ],
 )

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def add_command(commands: Any) -> None:
     """Add `ls` to the parser's commands."""
     parser = commands.add_parser("ls", help="list what a URL holds", description=__doc__)
-    parser.add_argument("url", help="s3://bucket/prefix, or s3://bucket/key of one object")
+    parser.add_argument(
+        "url", help="s3://bucket/prefix, s3://bucket/key of one object, or another URL that can be mounted"
+    )
     parser.add_argument("--allow", metavar="PATTERN", action="append", help="only paths that match; may be repeated")
     parser.add_argument("--ignore", metavar="PATTERN", action="append", help="no paths that match; may be repeated")
     parser.add_argument("--json", action="store_true", help="one JSON document, for programs")

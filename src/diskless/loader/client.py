@@ -15,6 +15,7 @@ from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
 from diskless.loader import process
 from diskless.loader.plan import Part
 from diskless.loader.protocol import MAX_DESCRIPTORS, Channel, Message, pieces
+from diskless.sources.store import open_source
 
 if TYPE_CHECKING:
     from diskless.sources import Listing, Object, SourceSpec
@@ -87,6 +88,8 @@ class Job:
     def __init__(self, spec: SourceSpec) -> None:
         self.stats = JobStats()
         self._spec = spec
+        # One that exists in this process only.
+        self._source = open_source(spec) if spec.filesystem is not None else None
         # Guards all below: who cancels, or asks for all, meets the connection of the present Loader or tells the next.
         self._lock = threading.Lock()
         self._cancelled = False
@@ -221,9 +224,9 @@ class Job:
             on_file(number)
         if lazy is not None:  # what is complete may be dropped
             numbers = [number for number, file in enumerate(files) if file.entry.size_bytes]
-        process.make_room(len(numbers))
+        process.make_room(len(numbers), in_thread=self._source is not None)
         # A thread of this process could not let anybody in who holds the GIL.
-        gated = not process.in_process() and any(file.gate >= 0 for file in files)
+        gated = self._source is None and not process.in_process() and any(file.gate >= 0 for file in files)
         if gated:
             channel.send({"op": "gates"}, native.gate_descriptors())
         entries = [
@@ -266,11 +269,13 @@ class Job:
     def _connected(self) -> Channel:
         """Return the connection, made where there is none."""
         if self._channel is None:
-            channel = process.connect()
+            channel = process.connect(self._source)
             with self._lock:
                 self._channel = channel
                 if self._cancelled:
                     channel.end()
+            if self._source is not None:
+                return channel
             channel.send(
                 {"op": "open", "source": self._spec.to_message(), "refresh": self._spec.refresh is not None},
             )

@@ -21,6 +21,9 @@ def main() -> None:
     _raise_descriptor_limit()
     # Who opens a file while this process holds a lease on it (room.py) makes the kernel send one.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
+    # obstore reads them, and they are those of the moment this was started; a spec holds the present ones.
+    for name in [name for name in os.environ if name.startswith(("GOOGLE_", "AZURE_"))]:
+        del os.environ[name]
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
     import diskless.sources.s3  # noqa: F401  # while nothing is asked yet

@@ -14,6 +14,10 @@ from diskless.loader.protocol import VERSION, Channel, SocketChannel, queues
 from diskless.loader.serve import Service
 from diskless.loader.transfer import known
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from diskless.sources import Source
+
 _log = logging.getLogger("diskless")
 _GREETING_S = 2.0
 # Left for the rest of the program where the descriptor limit has to be raised.
@@ -27,13 +31,15 @@ _threads_only = False
 _channels: weakref.WeakKeyDictionary[Channel, SocketChannel | None] = weakref.WeakKeyDictionary()
 
 
-def connect() -> Channel:
+def connect(source: Source | None = None) -> Channel:
     """Return a connection for one job: to the Loader process, or to a thread here where there can be no process.
+
+    A `source` that exists in this process only is read by a thread.
 
     Raises EOFError where the Loader ends before it has greeted, though another could be started: it was killed.
     """
     with start.lock:
-        return _to_process() or _to_thread()
+        return _to_thread(source) if source is not None else _to_process() or _to_thread(None)
 
 
 def can_start() -> bool:
@@ -57,12 +63,12 @@ def lost(channel: Channel) -> None:
             _forget()
 
 
-def make_room(files: int) -> None:
+def make_room(files: int, *, in_thread: bool = False) -> None:
     """Raise the soft limit on descriptors for what a thread of this process is about to be handed."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if not _threads_only or soft == resource.RLIM_INFINITY:
+    if not (_threads_only or in_thread) or soft == resource.RLIM_INFINITY:
         return
     try:
         in_use = len(os.listdir("/proc/self/fd"))
@@ -92,11 +98,11 @@ def _to_process() -> Channel | None:
     return None
 
 
-def _to_thread() -> Channel:
+def _to_thread(source: Source | None) -> Channel:
     here, there = queues()
     _channels[here] = _channels[there] = None
     try:
-        threading.Thread(target=Service(there).run, name="diskless-loader", daemon=True).start()
+        threading.Thread(target=Service(there, source).run, name="diskless-loader", daemon=True).start()
     except RuntimeError as error:
         here.close()
         there.close()

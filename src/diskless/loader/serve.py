@@ -30,10 +30,10 @@ _ERROR_CHARACTERS = 2500
 class Service:
     """Serves one connection until the other side closes it."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, source: Source | None = None) -> None:
         self._channel = channel
         self._send_lock = threading.Lock()
-        self._source: Source | None = None
+        self._source = source
         self._transfer: Transfer | None = None
         # Guards the descriptors, so that none is closed twice.
         self._files_lock = threading.Lock()

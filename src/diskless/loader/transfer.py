@@ -36,8 +36,8 @@ OnFailure = Callable[[int, BaseException], None]
 
 
 class Happened(NamedTuple):
-    """What is reported of a transfer: bytes written and retries so far; since the last report, the files that were
-    dropped, then the parts that were completed."""
+    """What is reported of a transfer: bytes written and retries so far; since the last report, the files of which no
+    part counts any more, then the parts that were completed."""
 
     done_bytes: int
     retries: int
@@ -80,6 +80,7 @@ class Transfer:
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
+        self._connections = getattr(source, "concurrency", CONNECTIONS)
         # What nobody has asked for, by file; what is to be fetched next; and how much of that is not there yet.
         self._waiting: dict[int, list[Part]] = {}
         for part in missing:
@@ -149,7 +150,6 @@ class Transfer:
         """Note that the bytes of a complete file are gone: it is fetched again when it is asked for."""
         with self._lock:
             self._forget(file)
-            self._dropped.append(file)
         self._tell(at_once=True)
 
     def cancel(self) -> None:
@@ -164,14 +164,14 @@ class Transfer:
     def _ask(self, files: Sequence[int], *, first: bool) -> None:
         """Queue what is missing of these files, and start the connections that are wanted for it."""
         with self._lock:
-            parts = plan([part for file in files for part in self._waiting.pop(file, ())], CONNECTIONS)
+            parts = plan([part for file in files for part in self._waiting.pop(file, ())], self._connections)
             for part in parts:
                 self._parts_left[part.file] += 1
                 self._bytes_left[part.file] += part.end - part.start
             if self._verification is not None:
                 self._verification.expect(parts)
             self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
-            wanted = min(CONNECTIONS, self._workers + len(self._parts))
+            wanted = min(self._connections, self._workers + len(self._parts))
             for number in range(self._workers, wanted):
                 thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
                 try:
@@ -335,16 +335,16 @@ class Transfer:
                 )
             self._again.add(file)
             self._forget(file)
-            self._dropped.append(file)
             self._done_bytes -= entry.size_bytes
             self._retries += 1
         self._ask([file], first=True)
         return False
 
     def _forget(self, file: int) -> None:
-        """Count on nothing of a file any more; the caller holds the lock."""
+        """Count on nothing of a file any more, nor let anybody who was told of parts; the caller holds the lock."""
         self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
         self._completed = [part for part in self._completed if part.file != file]
+        self._dropped.append(file)
 
     def _tick(self) -> None:
         """Tell that the transfer goes on, while a file is read."""

@@ -27,6 +27,8 @@ DISKLESS_API int diskless_set_symlink(const char *path, const char *target);
 DISKLESS_API int diskless_remove(const char *path);
 /* Whether the path leads into the Tree as libc's calls follow it now, whatever is or is not there: 1 or 0. */
 DISKLESS_API int diskless_contains(const char *path);
+/* What the files of all scratches take, in bytes. */
+DISKLESS_API long long diskless_scratch_used(void);
 DISKLESS_API int diskless_set_space(long long total_bytes, long long free_bytes);
 
 /* Gates: who opens a file whose gate is closed waits there. A gate is settled once: complete, or not to be had. The two

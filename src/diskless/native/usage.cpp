@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <charconv>
+#include <shared_mutex>
 #include <string_view>
 
 #include "counted.h"
 #include "descriptor.h"
+#include "diskless.h"
 #include "kernel.h"
 #include "lines.h"
+#include "roots.h"
 
 namespace diskless {
 
@@ -116,7 +119,8 @@ long long promised_bytes_of(const Volume *volume, Nameless &nameless) {
     struct stat status;
     const Inode *inode = find_file(mapping.memory);
     if (inode == nullptr) {
-      if (volume_number_of(mapping.path) == 0 || (volume != nullptr && volume_number_of(mapping.path) != volume->number)) {
+      if (volume_number_of(mapping.path) == 0 ||
+          (volume != nullptr && volume_number_of(mapping.path) != volume->number)) {
         return;
       }
       bool open = false;
@@ -204,3 +208,19 @@ off_t fitting(int fd, const struct stat &status, off_t offset, off_t length, lon
 }
 
 }  // namespace diskless
+
+using namespace diskless;
+
+extern "C" {
+
+long long diskless_scratch_used(void) {
+  kernel::KeepErrno keep;
+  std::shared_lock lock(tree_lock);
+  long long bytes = 0;
+  for (const auto &root : roots()) {
+    if (root->volume.writable) bytes += used_bytes_with_mappings(root->volume);
+  }
+  return bytes;
+}
+
+}  // extern "C"

@@ -70,6 +70,15 @@ class Backing(Protocol):
         """Undo the `make_scratch` that returned `path`, with everything in the directory."""
         ...
 
+    def scratch_bytes(self) -> int:
+        """Return what the files of all scratches take."""
+        ...
+
+
+def chosen() -> list[Backing]:
+    """Return the Backings in use. The caller holds LOCK."""
+    return list(_chosen.values())
+
 
 def choose(backing: str) -> Backing:
     """Return the Backing that `backing=` or, for ``"auto"``, the environment variable DISKLESS_BACKING names.
@@ -95,13 +104,13 @@ def choose(backing: str) -> Backing:
                 f"paths in RAM cannot be served here: {reason}. Use backing='directory:<a directory in RAM, such as "
                 "/dev/shm/models>' or set DISKLESS_BACKING=directory:<path>; plain files are then put there."
             )
-        chosen: Backing = Tree()
+        found: Backing = Tree()
     elif asked.startswith("directory:") and asked.removeprefix("directory:"):
         from diskless.ram.directory import Directory
 
-        chosen = Directory(asked.removeprefix("directory:"))
+        found = Directory(asked.removeprefix("directory:"))
     else:
         raise InvalidOption(f"{source}{asked!r} is none of 'auto', 'tree', 'directory:<path>'")
-    _chosen[name] = chosen
-    _log.info("backing: %s (%s%s)", chosen.name, source, asked)
-    return chosen
+    _chosen[name] = found
+    _log.info("backing: %s (%s%s)", found.name, source, asked)
+    return found

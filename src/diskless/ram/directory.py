@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import itertools
 import os
@@ -153,6 +154,16 @@ class Directory:
         self._scratches.remove(path)
         _remove_tree(path)
         self._leave_if_empty()
+
+    def scratch_bytes(self) -> int:
+        found: dict[tuple[int, int], int] = {}
+        for path in self._scratches if os.getpid() == self._owner else ():
+            for directory, _, names in os.walk(path):
+                for name in names:
+                    with contextlib.suppress(OSError):  # removed meanwhile
+                        status = os.lstat(os.path.join(directory, name))
+                        found[status.st_dev, status.st_ino] = status.st_blocks * 512
+        return sum(found.values())
 
     def _leave_if_empty(self) -> None:
         if self._files == 0 and not self._scratches:

@@ -55,6 +55,16 @@ class Store:
         )
 
     @property
+    def files(self) -> int:
+        """How many files are held, or on their way, or waiting to be opened."""
+        return len(self._files)
+
+    @property
+    def droppable_bytes(self) -> int:
+        """Bytes of lazy files that are here now."""
+        return sum(file.held_bytes for file in self._files if file.lazy)
+
+    @property
     def kept_bytes(self) -> int:
         """Bytes reserved or filled that cannot be dropped."""
         return sum(file.size_bytes for file in self._files if not file.lazy)
@@ -169,6 +179,11 @@ def store_of(backing: Backing) -> Store:
         store = Store(backing)
         _stores.append(store)
         return store
+
+
+def stores() -> list[Store]:
+    """Return the Stores of this process. The caller holds LOCK."""
+    return list(_stores)
 
 
 def kept_bytes() -> int:

@@ -156,6 +156,9 @@ class Tree:
         self._scratches.discard(path)
         native.scratch_remove(path)
 
+    def scratch_bytes(self) -> int:
+        return native.scratch_used()
+
     def _make_numbered(self, budget_bytes: int | None) -> str:
         for number in itertools.count(1):
             path = f"{ROOT}/scratch/{number}"

@@ -40,6 +40,16 @@ _ADVICE = {
     "Wanted range": "does a proxy change what passes?",
     "CONTENT_RANGE": "does a proxy change what passes?",
 }
+# Of a spec's options.
+SECRET = (
+    "account_key",
+    "bearer_token",
+    "client_secret",
+    "sas_key",
+    "service_account_key",
+    "sse_customer_key_base64",
+    "token",
+)
 _STATUS = re.compile(r"status code: (\d{3})|: (\d{3}) [A-Z]")
 
 
@@ -58,6 +68,7 @@ def failure(
     needs: str = READING,
 ) -> DisklessError:
     """Return the error for an answer that is no success. `what` is named in place of the URL."""
+    is_s3 = spec.url.scheme == "s3"
     found = _CODE.search(body)
     code = found[1] if found else ""
     where = what or spec.display
@@ -65,7 +76,7 @@ def failure(
     said = f"{status} {code}".strip()
     right = headers.get("x-amz-bucket-region") or next((a or b for a, b in _REGION.findall(body)), "")
     if code == "NoSuchBucket":
-        return NotFound(f"no such bucket: s3://{spec.url.bucket}{at}")
+        return NotFound(f"no such bucket: {spec.url.of('')}{at}")
     if code in _MISPLACED or (300 <= status < 400 and right):
         hint = f"; it is in {right}: set AWS_REGION or storage_options={{'region': '{right}'}}" if right else ""
         return CredentialsError(f"{where}: {region} is the wrong region for this bucket ({said}){hint}")
@@ -86,7 +97,9 @@ def failure(
     if code == "RequestTimeTooSkewed":
         return CredentialsError(f"{where}: the clock of this machine is off ({said})")
     if status == 403:
-        return AccessDenied(f"{where}: access denied ({said}); may this caller {needs}?")
+        return AccessDenied(
+            f"{where}: access denied ({said}); may this caller {needs if is_s3 else 'list and read it'}?"
+        )
     if status == 404:
         return NotFound(f"{where} does not exist{at} ({said})")
     if status >= 500 or status == 429 or code in _PASSING:
@@ -100,7 +113,7 @@ def failure(
 def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) -> DisklessError:
     """Return our error for one of obstore's while a range of `entry` was read."""
     text = str(error)
-    what = f"s3://{spec.url.bucket}/{entry.key}"
+    what = spec.url.of(entry.key)
     kind = type(error).__name__
     if kind == "PreconditionError":
         return ObjectChanged(
@@ -108,9 +121,14 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
         )
     if isinstance(error, FileNotFoundError):
         return ObjectChanged(f"{what} was deleted while it was read (at byte {start})")
-    if "non-partial response" in text:
+    if "non-partial response" in text or "Range request not supported" in text:
         return TransferError(
             f"{what}: the server ignores ranges (it answers 200 to a request for a part); use one that serves them"
+        )
+    if "token request" in text and ("//169.254.169.254" in text or "metadata.google" in text):
+        return CredentialsError(
+            f"{what}: no credentials are in storage_options or the environment, and the instance gives none; for a "
+            "public bucket use storage_options={'anon': True}"
         )
     status = _STATUS.search(text)
     if status:
@@ -124,4 +142,10 @@ def from_obstore(error: Exception, spec: SourceSpec, entry: Object, start: int) 
 
 def _secrets(spec: SourceSpec) -> tuple[str | None, ...]:
     found = spec.credentials
-    return (found.key, found.secret, found.token) if found else ()
+    keys = (found.key, found.secret, found.token) if found else ()
+    return (
+        *keys,
+        spec.url.query,
+        *spec.headers.values(),
+        *(spec.options[name] for name in SECRET if name in spec.options),
+    )

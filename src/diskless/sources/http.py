@@ -137,8 +137,9 @@ class Connection:
             return answer
         return _answer(connection)
 
-    def __del__(self) -> None:
-        self.close()
+    def __del__(self) -> None:  # a thread of its own ends, and nobody closes what it had
+        if self._open is not None:
+            self._open.close()
 
     def close(self) -> None:
         """End the connection, also while another thread waits for it: that one gets an error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -9,30 +10,120 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from diskless.errors import CredentialsError, InvalidOption
+from diskless.errors import CredentialsError, InvalidOption, InvalidURL
+from diskless.sources.azure import resolve_azure
 from diskless.sources.environment import captured
-from diskless.sources.options import flatten
+from diskless.sources.filesystems import check_filesystem, from_filesystem, from_url, options_of, whole_url
+from diskless.sources.google import resolve_google
+from diskless.sources.options import as_s3fs, flatten
 from diskless.sources.profiles import Profile, read_profile
 from diskless.sources.sessions import from_boto3_profile, from_session
 from diskless.sources.spec import Credentials, SourceSpec
-from diskless.sources.url import URL, parse_url
+from diskless.sources.untranslated import TUNING, Untranslated, unknown
+from diskless.sources.url import AZURE, GOOGLE, LOCAL, URL, WEB, access_point, parse_url
 
+_log = logging.getLogger("diskless")
+_OF_HTTP_FILESYSTEM = frozenset(
+    {"auth", "cookies", "proxy", "client_kwargs", "get_client", "encoded", "simple_links", "same_scheme", "size_policy"}
+    | {"ssl", "timeout", "allow_redirects", "params", "proxy_auth"}
+)
 # Buckets that can be a label of a host name; a dot would not match the wildcard of the certificate.
 _HOST_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _IP = re.compile(r"[0-9.]+|.*:.*")
 
 
 def resolve(
-    url: str, *, session: object | None = None, storage_options: Mapping[str, object] | None = None
+    url: str,
+    *,
+    session: object | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
 ) -> SourceSpec:
-    """Return what the Loader needs to read `url`: as `storage_options` say, else `session`, else the environment.
+    """Return what is needed to read `url`: as `fs` or `storage_options` say, else `session`, else the environment.
 
-    The network is used only by boto3, for a session or a profile that needs it.
+    The network is used only by boto3, for a session or a profile that needs it, and by filesystems of fsspec.
 
-    Raises InvalidURL, InvalidOption, CredentialsError, or MissingDependency where only boto3 knows the way.
+    Raises InvalidURL, InvalidOption, CredentialsError, or MissingDependency where only another package knows the way.
     """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise InvalidOption(f"storage_options is a mapping, not {type(storage_options).__name__}")
+    options = storage_options if storage_options is not None else {}
+    if fs is not None:
+        if session is not None or options:
+            raise InvalidOption("fs= says all about the caller: it goes with neither session= nor storage_options=")
+        return _resolve_filesystem(url, fs)
     parsed = parse_url(url)
-    options = flatten(storage_options if storage_options is not None else {})
+    try:
+        return _resolve(parsed, url, session, options)
+    except Untranslated as only:
+        _warn(parsed, only)
+    return from_url(parsed, url, as_s3fs(options) if parsed.scheme == "s3" else options)
+
+
+def _resolve_filesystem(url: str, fs: object) -> SourceSpec:
+    """Read the store of a caller's filesystem by ourselves where we understand all that it was made with."""
+    scheme, options = check_filesystem(url, fs), options_of(fs)
+    if options is None:
+        return from_filesystem(url, fs)
+    parsed = parse_url(url if "://" in url else whole_url(scheme, url))
+    try:
+        return _resolve(parsed, url, None, options)
+    except Untranslated as only:
+        _warn(parsed, only)
+    return from_filesystem(url, fs)
+
+
+def _warn(url: URL, only: Untranslated) -> None:
+    _log.warning(
+        "%s is read the slow way, by a thread of this process through fsspec: %r is understood only there",
+        url,
+        only.option,
+    )
+
+
+def _resolve(parsed: URL, url: str, session: object | None, options: Mapping[str, object]) -> SourceSpec:
+    if parsed.scheme == "s3":
+        return _resolve_s3(parsed, session, options)
+    if session is not None:
+        raise InvalidOption(f"session= is for s3:// URLs, not {parsed.scheme}://")
+    if parsed.scheme in WEB:
+        return _resolve_web(parsed, options)
+    if parsed.scheme in LOCAL:
+        for name in options:
+            if name not in ("auto_mkdir", *TUNING):
+                raise InvalidOption(f"storage_options: a file:// URL takes none, and there is {name!r}")
+        return SourceSpec(parsed)
+    if parsed.scheme in GOOGLE:
+        return resolve_google(parsed, options)
+    if parsed.scheme in AZURE:
+        return resolve_azure(parsed, options)
+    return from_url(parsed, url, options)
+
+
+def _resolve_web(parsed: URL, options: Mapping[str, Any]) -> SourceSpec:
+    """Take up headers, in the words of fsspec's HTTPFileSystem, and whom to trust."""
+    for name in options:
+        if name not in ("headers", "verify", *TUNING):
+            raise unknown(name, _OF_HTTP_FILESYSTEM, ("headers", "verify"))
+    headers, verify = options.get("headers") or {}, options.get("verify", True)
+    if not isinstance(headers, Mapping) or not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise InvalidOption("storage_options: 'headers' is a mapping of str to str")
+    return SourceSpec(
+        parsed,
+        ca_bundle=verify if isinstance(verify, str) else None,
+        verify_tls=verify is not False,
+        headers=dict(headers),
+        environment=captured(),
+    )
+
+
+def _resolve_s3(parsed: URL, session: object | None, storage_options: Mapping[str, object]) -> SourceSpec:
+    if parsed.bucket.endswith("--x-s3"):
+        raise InvalidURL(
+            f"{parsed}: a directory bucket (S3 Express One Zone) wants sessions of its own, which are not made here; "
+            "mount a copy in another bucket"
+        )
+    options = flatten(storage_options)
     anonymous, own_keys = options.get("anon"), bool(options.get("key") or options.get("secret"))
     spec, style = SourceSpec(parsed, environment=captured()), None
     if session is not None:
@@ -53,11 +144,21 @@ def resolve(
         spec,
         endpoint=endpoint,
         region=region or os.environ.get("AWS_DEFAULT_REGION") or profile.settings.get("region"),
-        path_style=_path_style(parsed, endpoint, style),
+        path_style=_path_style(parsed, endpoint, style) and access_point(parsed.bucket) is None,
         ca_bundle=verify if isinstance(verify, str) else _ca_bundle(profile),
         verify_tls=verify is not False,
         request_payer=bool(options.get("requester_pays")),
+        fips=_endpoint_kind("fips", options, profile),
+        dualstack=_endpoint_kind("dualstack", options, profile),
+        options={"server_side_encryption": "sse-c", "sse_customer_key_base64": options["sse_key"]}
+        if "sse_key" in options
+        else {},
     )
+    if endpoint is not None and (spec.fips or spec.dualstack):
+        raise InvalidOption(
+            "an endpoint of your own goes with neither FIPS nor dual-stack, which are endpoints of AWS's; leave out "
+            "one of them (AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, use_fips_endpoint, use_dualstack_endpoint)"
+        )
     if anonymous or spec.anonymous:
         return replace(spec, anonymous=True, credentials=None, refresh=None)
     if own_keys:
@@ -115,6 +216,15 @@ def _profile(name: str | None, *, tolerate: bool) -> Profile:
 
 def _true(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes")
+
+
+def _endpoint_kind(kind: str, options: Mapping[str, Any], profile: Profile) -> bool:
+    """Whether AWS's FIPS or dual-stack endpoints are asked for: by the call, the environment, the profile."""
+    if options.get(kind) is not None:
+        return bool(options[kind])
+    if os.environ.get(f"AWS_USE_{kind.upper()}_ENDPOINT"):
+        return _true(f"AWS_USE_{kind.upper()}_ENDPOINT")
+    return profile.settings.get(f"use_{kind}_endpoint", "").lower() == "true"
 
 
 def _ca_bundle(profile: Profile) -> str | None:

@@ -6,7 +6,9 @@ marker ``a/`` as an object ``a``.
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,21 +29,19 @@ from diskless.sources.ambient import ambient_credentials, domain
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import failure, from_obstore
 from diskless.sources.http import Connections, Endpoint, proxy_for, request
+from diskless.sources.obstore_client import client_options, read_pinned
 from diskless.sources.signing import EMPTY_SHA256, canonical_query, sign
 from diskless.sources.spec import Credentials, Listing, Object, SourceSpec
 from diskless.sources.stored_checksum import stored_checksum
+from diskless.sources.url import access_point
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
-    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
+    from obstore import GetOptions
+    from obstore.store import S3Config, S3Credential, S3Store
 
-CHUNK_BYTES = 512 << 10
 _DEFAULT_REGION = "us-east-1"
 # Credentials are renewed this long before they expire.
 _RENEW_AHEAD_S = 300.0
-# No byte for as long as the second, or an answer that is not all there after the third, is given up and what is missing
-# asked for again: a connection with less than 112 KB/s needs more than one request for the largest part.
-_CONNECT_TIMEOUT, _STALL_TIMEOUT, _ANSWER_TIMEOUT = "10s", "30s", "300s"
 
 
 _LIST = {"list-type": "2", "encoding-type": "url"}
@@ -53,14 +53,17 @@ class S3Source:
     def __init__(self, spec: SourceSpec, refresh: Callable[[], Credentials] | None = None) -> None:
         self._spec = spec
         self._refresh = refresh
-        self.region = spec.region or _DEFAULT_REGION
+        point = access_point(spec.url.bucket)
+        self.region = (point and point[1]) or spec.region or _DEFAULT_REGION
         self._store: S3Store | None = None
         # Guards the store and the credentials.
         self._lock = threading.Lock()
         self._credentials = spec.credentials
         bucket = spec.url.bucket
-        base = urlsplit(spec.endpoint or f"https://s3.{self.region}.{domain(self.region)}")
-        host = base.netloc if spec.path_style else f"{bucket}.{base.netloc}"
+        service = "s3-accesspoint" if point else "s3"
+        base = urlsplit(spec.endpoint or _endpoint(service, self.region, spec))
+        label = f"{point[3]}-{point[2]}" if point else bucket
+        host = base.netloc if spec.path_style else f"{label}.{base.netloc}"
         origin = f"{base.scheme}://{host}"
         # As obstore takes it: with the path that some stores have their endpoint at.
         self._base = origin + base.path
@@ -70,6 +73,8 @@ class S3Source:
 
     def list(self) -> Listing:
         key = self._spec.url.key
+        if self._spec.url.version is not None:
+            return self._list_version(key, self._spec.url.version)
         if key and not key.endswith("/"):
             exact, entries = self._look_up(key)
             if exact is not None:
@@ -94,46 +99,43 @@ class S3Source:
     def checksum(self, entry: Object) -> Checksum:
         if entry.checksum is not None:
             return Checksum.parse(entry.checksum)
-        directory_bucket = self._spec.url.bucket.endswith("--x-s3")
-        return stored_checksum(
-            entry, self._named(entry), functools.partial(self._about, entry), plain_etags=not directory_bucket
-        )
+        return stored_checksum(entry, self._named(entry), functools.partial(self._about, entry))
 
-    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+    def _list_version(self, key: str, version: str) -> Listing:
+        """Ask for the first byte of one version, which says what it is; a listing has no versions."""
         import obstore
 
-        options: GetOptions = {"range": (start, end)}
-        if entry.etag:
-            options["if_match"] = entry.etag
+        name = key.rpartition("/")[2]
+        options: GetOptions = {"version": version, "range": (0, 1)}
+        for attempt in (1, 2, 3):
+            store, used = self._opened()
+            try:
+                meta = obstore.get(store, key, options=options).meta
+                break
+            except FileNotFoundError:
+                raise NotFound(f"{self._spec.display}: there is no such version, or it marks a deletion") from None
+            except Exception as error:
+                if "416" in str(error) and "range" in options:  # an empty object has no first byte
+                    del options["range"]
+                    continue
+                ours = from_obstore(error, self._spec, Object(key, name, 0, None, version, 0), 0)
+                renews = isinstance(ours, (AccessDenied, CredentialsError)) and attempt == 1 and self.renewed(used)
+                if not renews:
+                    raise ours from None
+        moment = int(meta["last_modified"].timestamp() * 1e9)
+        placed, refused = paths.place([Object(key, name, meta["size"], meta["e_tag"], version, moment)])
+        if refused:
+            raise NotFound(f"{self._spec.display}: this key cannot be a file: {refused[0][1]}")
+        return Listing(placed, [], True)
+
+    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
         store, used = self._opened()
         try:
-            answer = obstore.get(store, entry.key, options=options)
-            self._check(entry, (start, end), answer)
-            yield from answer.stream(min_chunk_size=CHUNK_BYTES)
-        except DisklessError:
-            raise
-        except Exception as error:
-            ours = from_obstore(error, self._spec, entry, start)
-            if isinstance(ours, (AccessDenied, CredentialsError)) and self.renewed(used):
-                ours = SourceUnavailable(f"{ours}; other credentials were taken since")
-            raise ours from None
-
-    def _check(self, entry: Object, asked: tuple[int, int], answer: GetResult) -> None:
-        """Raise ObjectChanged for another version, SourceUnavailable for other bytes than those that were asked for."""
-        size_bytes, found = answer.meta["size"], answer.meta["e_tag"]
-        pinned = entry.etag is not None and found is not None
-        # Some servers of other makes ignore If-Match.
-        if (found or "").strip('"') != (entry.etag or "").strip('"') if pinned else size_bytes != entry.size_bytes:
-            sizes = f"; it has {size_bytes} bytes and had {entry.size_bytes}" if size_bytes != entry.size_bytes else ""
-            raise ObjectChanged(
-                f"{self._named(entry)} was replaced while it was read (at byte {asked[0]}{sizes}): load it again to "
-                "get the new version"
-            )
-        if answer.range != asked or size_bytes != entry.size_bytes:
-            raise SourceUnavailable(
-                f"{self._named(entry)}: bytes {answer.range[0]} to {answer.range[1]} of {size_bytes} came where "
-                f"{asked[0]} to {asked[1]} of {entry.size_bytes} were asked for; does a proxy change what passes?"
-            )
+            yield from read_pinned(store, entry.key, self._spec, entry, start, end)
+        except (AccessDenied, CredentialsError) as error:
+            if not self.renewed(used):
+                raise
+            raise SourceUnavailable(f"{error}; other credentials were taken since") from None
 
     def _named(self, entry: Object) -> str:
         return f"s3://{self._spec.url.bucket}/{entry.key}"
@@ -158,24 +160,6 @@ class S3Source:
         from obstore.store import S3Store
 
         spec = self._spec
-        client: ClientConfig = {
-            "allow_http": self.endpoint.url.startswith("http:"),
-            "connect_timeout": _CONNECT_TIMEOUT,
-            "read_timeout": _STALL_TIMEOUT,
-            "timeout": _ANSWER_TIMEOUT,
-            "http1_only": True,
-        }
-        if not spec.verify_tls:
-            client["allow_invalid_certificates"] = True
-        elif spec.ca_bundle:
-            with open(spec.ca_bundle, "rb") as file:
-                client["root_certificate"] = file.read()
-        # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
-        if self.endpoint.proxy is not None:
-            client["proxy_url"] = self.endpoint.proxy
-        else:
-            client["proxy_url"] = "http://127.0.0.1:1"
-            client["proxy_excludes"] = urlsplit(self.endpoint.url).hostname or ""
         options: S3Config = {
             "region": self.region,
             "endpoint": self._base,
@@ -183,13 +167,14 @@ class S3Source:
             "virtual_hosted_style_request": not spec.path_style,
             "request_payer": spec.request_payer,
             "skip_signature": spec.anonymous,
+            **spec.options,  # type: ignore[typeddict-item]  # only what encrypts
         }
         provide = None if spec.anonymous else self._provide
         # The Loader retries, and only what is missing.
         return S3Store(
             spec.url.bucket,
             config=options,
-            client_options=client,
+            client_options=client_options(spec, self._base),
             retry_config={"max_retries": 0},
             credential_provider=provide,
         )
@@ -268,6 +253,8 @@ class S3Source:
     ) -> tuple[Mapping[str, str], bytes]:
         """Return headers and body of a request for an object, of the version that was listed."""
         pinned = {**headers, "if-match": entry.etag} if entry.etag and "attributes" not in parameters else headers
+        if entry.version:
+            parameters = {**parameters, "versionId": entry.version}
         status, answer_headers, body = self._ask(method, parameters, entry.key, pinned)
         if status not in (200, 206):
             named = self._named(entry)
@@ -305,6 +292,8 @@ class S3Source:
         query = canonical_query(parameters)
         if self._spec.request_payer:
             headers = {**headers, "x-amz-request-payer": "requester"}
+        if key:
+            headers = {**headers, **_customer_key(self._spec.options.get("sse_customer_key_base64"))}
         if not self._spec.anonymous:
             credentials, host = self.current(), self.endpoint.host
             headers = sign(method, host, path, query, credentials, self.region, headers, body_sha256=body_sha256)
@@ -356,6 +345,28 @@ def _objects(root: Any, start: int) -> list[Object]:
 def _next(root: Any) -> str | None:
     """Return the token of the page after this one, if there is one."""
     return (xml.text(root, "NextContinuationToken") or None) if xml.text(root, "IsTruncated") == "true" else None
+
+
+def _customer_key(key: str | None) -> Mapping[str, str]:
+    """Return the headers of a request for an object that is encrypted with this key (SSE-C), in Base64."""
+    if key is None:
+        return {}
+    prefix = "x-amz-server-side-encryption-customer"
+    md5 = hashlib.md5(base64.b64decode(key), usedforsecurity=False).digest()
+    return {
+        f"{prefix}-algorithm": "AES256",
+        f"{prefix}-key": key,
+        f"{prefix}-key-md5": base64.b64encode(md5).decode(),
+    }
+
+
+def _endpoint(service: str, region: str, spec: SourceSpec) -> str:
+    """Return AWS's own endpoint: ``s3-fips.dualstack.us-east-1.amazonaws.com`` where both are asked for.
+
+    Source: https://docs.aws.amazon.com/general/latest/gr/s3.html
+    """
+    fips, dualstack = "-fips" if spec.fips else "", ".dualstack" if spec.dualstack else ""
+    return f"https://{service}{fips}{dualstack}.{region}.{domain(region)}"
 
 
 def _decoded(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol
 
 from diskless.sources.checksums import Checksum
@@ -76,12 +76,21 @@ class SourceSpec:
     ca_bundle: str | None = None
     verify_tls: bool = True
     request_payer: bool = False
+    fips: bool = False
+    dualstack: bool = False
+    # In obstore's words: all that gs:// and az:// need, and the key that objects in S3 are encrypted with (SSE-C).
+    options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    # Sent with every request: keys that objects are encrypted with, an Authorization for a server.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     # Who the caller is where `credentials` change over time, such as the name of a role or of a session.
     principal: str = field(default="", repr=False)
     # The variables of the user's environment that the Loader heeds: proxies, and where a place gives credentials.
     environment: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
     # Makes fresh credentials, in the user's process only.
     refresh: Callable[[], Credentials] | None = field(default=None, repr=False, compare=False)
+    # An fsspec filesystem and the path in it: read by a thread of the user's process, never by the Loader.
+    filesystem: Any = field(default=None, repr=False, compare=False)
+    path: str = field(default="", repr=False, compare=False)
 
     @property
     def display(self) -> str:
@@ -94,13 +103,16 @@ class SourceSpec:
         caller = self.principal or (self.credentials and f"{self.credentials.key}\0{self.credentials.secret}") or ""
         import hashlib  # brings all of OpenSSL along
 
+        given = [sorted(self.options.items()), sorted(self.headers.items()), self.url.query]
+        if any(given):
+            caller += f"\0{self.anonymous}\0{given}"
         digest = hashlib.sha256(caller.encode()).hexdigest()[:16]
-        kind = "anonymous" if self.anonymous else digest
+        kind = "anonymous" if self.anonymous and not any(given) else digest
         return f"{self.url.scheme} {self.endpoint or self.region or ''} {self.url.bucket} {kind}"
 
     def to_message(self) -> Message:
         message = {name: getattr(self, name) for name in _PLAIN}
-        message["url"] = [self.url.scheme, self.url.bucket, self.url.key]
+        message["url"] = list(astuple(self.url))
         message["credentials"] = self.credentials.to_message() if self.credentials else None
         return message
 
@@ -123,6 +135,10 @@ _PLAIN = (
     "ca_bundle",
     "verify_tls",
     "request_payer",
+    "fips",
+    "dualstack",
+    "options",
+    "headers",
     "principal",
     "environment",
 )

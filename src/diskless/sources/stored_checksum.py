@@ -25,11 +25,10 @@ class Ask(Protocol):
     ) -> tuple[Mapping[str, str], bytes]: ...
 
 
-def stored_checksum(entry: Object, named: str, ask: Ask, *, plain_etags: bool) -> Checksum:
+def stored_checksum(entry: Object, named: str, ask: Ask) -> Checksum:
     """Return what the store knows: a checksum, else the MD5 that the ETag of an unencrypted object in one piece is.
 
-    `plain_etags` is False for buckets whose ETags are never MD5 sums. Raises InvalidOption when the store has no
-    checksum, TransferError when it contradicts itself, or what `ask` raises.
+    Raises InvalidOption when the store has no checksum, TransferError when it contradicts itself, or what `ask` raises.
     """
     headers, _ = ask("HEAD", {}, {"x-amz-checksum-mode": "ENABLED"})
     for algorithm in DIGEST_BYTES:
@@ -46,7 +45,7 @@ def stored_checksum(entry: Object, named: str, ask: Ask, *, plain_etags: bool) -
         return Checksum(algorithm, digest, _part_ends(entry, named, ask, int(count) if count.isdigit() else None))
     etag = headers.get("etag") or entry.etag or ""
     md5 = _MD5_ETAG.fullmatch(etag)
-    why = _no_md5(headers, plain_etags) or ("" if md5 else "as it is where an object was uploaded in parts")
+    why = _no_md5(headers) or ("" if md5 else "as it is where an object was uploaded in parts")
     if md5 is None or why:
         raise InvalidOption(
             f"verify=True: the store has no checksum for {named}, and its ETag {etag} is no MD5, {why}. Load it "
@@ -56,13 +55,13 @@ def stored_checksum(entry: Object, named: str, ask: Ask, *, plain_etags: bool) -
     return Checksum("MD5", bytes.fromhex(md5[1]))
 
 
-def _no_md5(headers: Mapping[str, str], plain_etags: bool) -> str:
+def _no_md5(headers: Mapping[str, str]) -> str:
     """Say why an ETag that looks like an MD5 is none; empty where it is one."""
     if headers.get("x-amz-server-side-encryption", "").startswith("aws:kms"):
         return "since it is encrypted with a key of KMS"
     if "x-amz-server-side-encryption-customer-algorithm" in headers:
         return "since it is encrypted with a key of the customer"
-    return "" if plain_etags else "as always in a directory bucket"
+    return ""
 
 
 def _part_ends(entry: Object, named: str, ask: Ask, count: int | None) -> tuple[int, ...]:
@@ -106,3 +105,13 @@ def _sizes_one_by_one(ask: Ask, count: int | None) -> list[int]:
         said = headers.get("x-amz-mp-parts-count", "")
         count = count or (int(said) if said.isdigit() else 1)
     return sizes
+
+
+class WithoutChecksums:
+    """A Source of whose objects no checksum is known."""
+
+    def checksum(self, entry: Object) -> Checksum:
+        raise InvalidOption(
+            f"verify=True: the checksum of {entry.key} cannot be asked for: that is known only of s3:// and of what a "
+            "manifest holds. Load it without verify"
+        )

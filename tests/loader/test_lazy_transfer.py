@@ -1,0 +1,104 @@
+"""A lazy Transfer: what it reports never adds up to a file that is not there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from diskless.errors import ObjectChanged
+from diskless.loader.client import _Progress
+from diskless.loader.plan import Part
+from diskless.loader.transfer import Happened, Transfer
+from diskless.sources import Object
+from diskless.sources.checksums import Checksum
+from tests.loader import stored
+
+PART = 4 << 20
+DATA = os.urandom(3 * PART)
+
+
+class Rounds:
+    """A source of one object, and what its user hears. In the first round the middle part fails, when the others have
+    arrived; in the second the others wait until the middle one has."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.round = 1
+        self.progress = _Progress([len(DATA)])
+        self.arrived = {1: threading.Event(), 2: threading.Event()}
+        self.done = threading.Event()
+        self.complete_at: list[bool] = []  # whether it was told to be complete whenever all parts were reported
+        self.told = False
+        self.failures: list[BaseException] = []
+
+    def checksum(self, entry: Object) -> Checksum:
+        return Checksum("CRC64NVME", stored.ALGORITHMS["CRC64NVME"](DATA))
+
+    def read(self, entry: Object, start: int, end: int) -> Iterator[bytes]:
+        middle = start == PART
+        bad = self.round == 1 and middle
+        if bad:
+            assert self.arrived[1].wait(20)
+            if self.how == "refused":
+                raise ObjectChanged("it was there a moment ago")
+        elif self.round == 2 and not middle:
+            assert self.arrived[2].wait(20)
+        data = DATA[start:end]
+        # Two times in the first round, since it is tried again.
+        yield data[:-1] + bytes([data[-1] ^ 1]) if bad else data
+
+    def report(self, happened: Happened) -> bool:
+        for file in happened.dropped:
+            self.progress.parts[file] = []
+        self.progress.parts[0] += happened.parts
+        starts = {part.start for part in self.progress.parts[0]}
+        if self.round == 1 and starts >= {0, 2 * PART}:
+            self.arrived[1].set()
+        if self.round == 2 and PART in starts:
+            self.arrived[2].set()
+        if not self.progress.missing(0):
+            self.complete_at.append(self.told)
+            self.done.set()
+        return True
+
+    def on_file(self, file: int) -> None:
+        self.told = True
+
+    def on_failure(self, file: int, error: BaseException) -> None:
+        self.failures.append(error)
+        self.done.set()
+
+
+@pytest.mark.parametrize("how", ["refused", "damaged"])
+def test_a_file_that_failed_is_not_complete_when_the_rest_of_it_has_come(how: str) -> None:
+    rounds = Rounds(how)
+    fd = os.memfd_create("lazy")
+    try:
+        os.truncate(fd, len(DATA))
+        entry = Object("a", "a", len(DATA), None, None, 0)
+        transfer = Transfer(
+            rounds,
+            [(entry, fd)],
+            [Part(0, 0, len(DATA))],
+            rounds.report,
+            lambda error: None,
+            rounds.on_file,
+            rounds.on_failure,
+            verify=how == "damaged",
+        )
+        transfer.start()
+        for number in (1, 2):
+            rounds.round = number
+            rounds.done.clear()
+            transfer.hurry({0})
+            assert rounds.done.wait(20)
+        assert len(rounds.failures) == 1
+        assert rounds.complete_at and all(rounds.complete_at)
+        assert os.pread(fd, len(DATA) + 1, 0) == DATA
+        transfer.cancel()
+        transfer.join()
+    finally:
+        os.close(fd)
