@@ -1,6 +1,6 @@
 """Run the benchmarks: all of them, or those that are named; print text, and leave text, JSON and pictures in a folder.
 
-python -m benchmarks                      # all, full size: about half an hour
+python -m benchmarks                      # all, full size: some hours
 python -m benchmarks faults --seed 14
 python -m benchmarks transfer --rounds 9
 python -m benchmarks --check              # two minutes: everything runs and arrives at the right bytes
@@ -13,19 +13,21 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults, interposer, paths, picture, startup, today, transfer
+from benchmarks import faults, interposer, listing, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "paths", "faults", "transfer", "today")
+NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,9 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loads", type=int, help="loads from the server that fails (default 50)")
     parser.add_argument("--seed", type=int, default=13, help="what decides which requests fail, and how (default 13)")
     parser.add_argument("--size-mib", type=int, help="size of the object (default 1024; transfer 2048)")
+    parser.add_argument("--scenario", action="append", default=[], help="only these of transfer's scenarios")
+    parser.add_argument("--contender", action="append", default=[], help="only these of transfer's contenders")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
+    # An end by `kill` or `timeout` puts away what is in RAM, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         met = [_run(name, options, command) for name in options.names or NAMES]
     except (ContenderFailed, ServerUnavailable) as error:
@@ -53,7 +59,7 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
     size_bytes = (options.size_mib or (32 if options.check else 2048 if name == "transfer" else 1024)) * MIB
     runs: list[Run] = []
     verdicts: list[Verdict] = []
-    report: startup.Report | interposer.Report | paths.Report | faults.Report | transfer.Report | today.Report
+    report: Any
     if name == "startup":
         report = startup.benchmark(rounds=rounds, say=_say)
         text, verdicts = startup.table(report), report.verdicts
@@ -67,8 +73,19 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         loads, parts = (3, 20) if options.check else (50, 230)
         report = faults.benchmark(loads=options.loads or loads, parts=parts, seed=options.seed, say=_say)
         text, verdicts = faults.table(report), report.verdicts
+    elif name == "listing":
+        objects, million = (1000, 5000) if options.check else (10_000, 1_000_000)
+        report = listing.benchmark(objects=objects, million=million, rounds=rounds, say=_say)
+        text, verdicts = listing.table(report), report.verdicts
     elif name == "transfer":
-        report = transfer.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        report = transfer.benchmark(
+            size_bytes=size_bytes,
+            rounds=rounds,
+            say=_say,
+            scenarios=options.scenario,
+            contenders=options.contender,
+            brief=options.check,
+        )
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
@@ -82,7 +99,13 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         (options.out / f"{name}.txt").write_text(f"{heading}\n\n{text}\n")
         content = {"command": command, "machine": _machine(), **_by_name(asdict(report))}
         (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
-        if runs and not picture.draw(runs, size_bytes, heading, options.out / f"{name}.png"):
+        drawing = options.out / f"{name}.png"
+        if name == "transfer":
+            titles = {scenario.name: scenario.what for scenario in SCENARIOS}
+            drawn = picture.draw_scenarios(runs, titles, heading, drawing)
+        else:
+            drawn = not runs or picture.draw(runs, size_bytes, heading, drawing)
+        if not drawn:
             _say("no picture: matplotlib is not installed")
     # What is right or wrong is so with small sizes, too.
     if options.check and name == "faults" and not all(verdict.met for verdict in verdicts):

@@ -1,6 +1,6 @@
 """The process of one contender: set up, transfer once, print when what happened as JSON.
 
-    python -m benchmarks.contender_process '{"contender": …, "target": {…}, "beside": "nothing", "verify": true}'
+    echo '{"contender": …, "target": {…}, "beside": "nothing", "verify": true}' | python -m benchmarks.contender_process
 
 `beside` says what the main thread does meanwhile: "nothing", "import" (torch and transformers) or "python" (counts).
 """
@@ -21,34 +21,34 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Times:
-    """Points in time, as `time.time()`, which the server's log has too; and what the bytes hash to."""
+    """Points in time, as `time.time()`, which the server's log has too; and what the bytes of each object hash to."""
 
     ready: float
     begun: float
     transferred: float
     beside_done: float
-    sha256: str | None = None
+    sha256: list[str] | None = None
 
 
 def main() -> None:
-    request = json.loads(sys.argv[1])
-    transfer = CONTENDERS[request["contender"]](Target(**request["target"]))
+    request = json.load(sys.stdin)
+    transfer = CONTENDERS[request["contender"]].set_up(Target(**request["target"]))
     ready = time.time()
     times, held = run(transfer, request["beside"])
     result = asdict(Times(ready, *times))
     if request["verify"]:
-        result["sha256"] = sha256(held)
+        result["sha256"] = [sha256(one) for one in held]
     print(json.dumps(result), flush=True)
 
 
-def run(transfer: Transfer, beside: str) -> tuple[tuple[float, float, float], Held]:
+def run(transfer: Transfer, beside: str) -> tuple[tuple[float, float, float], list[Held]]:
     """Transfer in a thread while the main thread does what `beside` says (in the main thread if that is nothing)."""
     begun = time.time()
     if beside == "nothing":
         held = transfer()
         done = time.time()
         return (begun, done, done), held
-    outcome: list[tuple[float, Held]] = []
+    outcome: list[tuple[float, list[Held]]] = []
     errors: list[BaseException] = []
 
     def work() -> None:

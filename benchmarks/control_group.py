@@ -42,7 +42,9 @@ class Finished:
     usage: Usage
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, keep: Sequence[int] = ()) -> Finished:
+def run(
+    command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, keep: Sequence[int] = (), stdin: str = ""
+) -> Finished:
     """Run `command` with all its descendants in a control group of its own, and wait until all of them have ended.
 
     Args:
@@ -50,6 +52,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
         env: its whole environment.
         timeout_s: after this long everything is killed and `subprocess.TimeoutExpired` raised.
         keep: children of this process that are none of the program's, such as a server.
+        stdin: what the program is given to read.
     """
     # Orphans of the program (the Loader is one) become our children: so they can be waited for, and their CPU counted.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -60,7 +63,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
         process = subprocess.Popen(
             command,
             env=dict(env),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -69,7 +72,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str], timeout_s: float, kee
         )
         before = os.times()
         try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
+            stdout, stderr = process.communicate(stdin, timeout=timeout_s)
         except BaseException:
             process.kill()
             process.wait()

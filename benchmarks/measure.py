@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from benchmarks import control_group
 from benchmarks.contenders import Target
 from benchmarks.servers import BUCKET, Nginx, S3Object
 
-_TIMEOUT_S = 600.0
+_TIMEOUT_S, _FIRST_TIMEOUT_S = 600.0, 120.0
 
 
 class ContenderFailed(RuntimeError):
@@ -36,6 +37,8 @@ class Run:
     server_cpu_s: float
     peak_bytes: int
     memory_from: str
+    size_bytes: int = 0  # of all objects
+    scenario: str = "one"
 
 
 def environment(endpoint: str) -> dict[str, str]:
@@ -66,33 +69,46 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 def measure(
-    server: Nginx, entry: S3Object, contender: str, *, beside: str = "nothing", verify: bool = False, module: str = ""
+    server: Nginx,
+    entries: Sequence[S3Object],
+    contender: str,
+    *,
+    endpoint: str | None = None,
+    beside: str = "nothing",
+    verify: bool = False,
+    module: str = "",
 ) -> Run:
-    """Run a contender of `module` (transfer's, or another with the same command line) once.
+    """Run a contender of `module` (transfer's, or another with the same command line) once, at the server's `endpoint`.
 
-    Raises ContenderFailed when it ends with an error, or with `verify` when its bytes are not the object's.
+    Raises ContenderFailed when it ends with an error, or with `verify` when its bytes are not the objects'.
     """
+    endpoint = endpoint or server.endpoint
+    ca_bundle = str(server.ca_bundle) if endpoint.startswith("https:") else None
+    # One that cannot work here may try for ever.
+    timeout_s = _FIRST_TIMEOUT_S if verify else _TIMEOUT_S
     scratch = tempfile.mkdtemp(prefix="diskless-bench-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-    target = Target(server.endpoint, BUCKET, entry.key, entry.size_bytes, scratch)
+    keys, sizes = [entry.key for entry in entries], [entry.size_bytes for entry in entries]
+    target = Target(endpoint, BUCKET, keys, sizes, scratch, ca_bundle)
     request = {"contender": contender, "target": asdict(target), "beside": beside, "verify": verify}
     server.forget_requests()
     server_cpu = server.cpu_seconds()
     try:
         finished = control_group.run(
-            [sys.executable, "-m", module or "benchmarks.contender_process", json.dumps(request)],
-            env=environment(server.endpoint),
-            timeout_s=_TIMEOUT_S,
+            [sys.executable, "-m", module or "benchmarks.contender_process"],
+            env=environment(endpoint) | ({"AWS_CA_BUNDLE": ca_bundle} if ca_bundle else {}),
+            stdin=json.dumps(request),
+            timeout_s=timeout_s,
             keep=server.pids[:1],
         )
     except subprocess.TimeoutExpired:
-        raise ContenderFailed(f"{contender} beside {beside} was not done after {_TIMEOUT_S:.0f} s") from None
+        raise ContenderFailed(f"{contender} beside {beside} was not done after {timeout_s:.0f} s") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if finished.returncode != 0:
         raise ContenderFailed(f"{contender} beside {beside} ended with {finished.returncode}:\n{finished.stderr}")
     times = json.loads(finished.stdout.splitlines()[-1])
-    if verify and times["sha256"] != entry.sha256:
-        raise ContenderFailed(f"{contender} arrived at other bytes: {times['sha256']}, not {entry.sha256}")
+    if verify and times["sha256"] != [entry.sha256 for entry in entries]:
+        raise ContenderFailed(f"{contender} arrived at other bytes")
     first_request = server.first_request()
     return Run(
         contender=contender,
@@ -104,4 +120,5 @@ def measure(
         server_cpu_s=server.cpu_seconds() - server_cpu,
         peak_bytes=finished.usage.peak_bytes,
         memory_from=finished.usage.memory_from,
+        size_bytes=target.size_bytes,
     )

@@ -3,12 +3,50 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from pathlib import Path
 
 from benchmarks.measure import Run
 
 _OURS, _THEIRS = "#c2410c", "#94a3b8"
 _MIB = 1 << 20
+
+
+def draw_scenarios(runs: list[Run], titles: dict[str, str], title: str, path: Path) -> bool:
+    """Draw the time of each contender in each scenario, the fastest first; False where matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    names = [name for name in titles if any(run.scenario == name for run in runs)]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure, grid = pyplot.subplots(rows, columns, figsize=(5.2 * columns, 0.6 + 3.8 * rows), squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.axis("off")
+    for axes, name in zip(grid.flat, names, strict=False):
+        times: dict[str, list[float]] = {}
+        for run in runs:
+            if run.scenario == name:
+                times.setdefault(run.contender, []).append(run.wall_s)
+        medians = {contender: statistics.median(times[contender]) for contender in times}
+        order = sorted(medians, key=lambda contender: medians[contender])
+        colours = [_OURS if contender == "diskless" else _THEIRS for contender in order]
+        bars = axes.barh(order, [medians[contender] for contender in order], color=colours)
+        axes.bar_label(bars, [f"{medians[contender]:.2f} s" for contender in order], padding=3, fontsize=7)
+        axes.set_title(textwrap.fill(titles[name], 44), fontsize=9)
+        axes.tick_params(labelsize=7)
+        axes.margins(x=0.18)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis()
+    figure.suptitle(textwrap.fill(title, 60 * columns), fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return True
 
 
 def draw(runs: list[Run], size_bytes: int, title: str, path: Path) -> bool:

@@ -1,6 +1,7 @@
 """An S3 endpoint that costs little itself: nginx with sendfile on loopback, serving the objects of one bucket from RAM.
 
-It answers GET (with ranges and If-Match), HEAD and ListObjectsV2 of path-style requests and looks at no signature.
+It answers GET (with ranges and If-Match), HEAD and ListObjectsV2 of path-style requests and looks at no signature. At a
+second port it speaks TLS; at a third each connection has at most 90 MB/s and each answer begins 20 ms late, as S3's do.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 BUCKET = "bench"
 # Random bytes are made in blocks of this size, so that no second copy of the object is ever held.
 _BLOCK_BYTES = 16 << 20
 _START_TIMEOUT_S = 10.0
+_LISTED_AT_ONCE = 1000
+# Per connection, and before each answer.
+SLOW_BYTES_PER_S, SLOW_DELAY_S = 90_000_000, 0.02
+_CERTIFICATE = "ssl_certificate server.pem; ssl_certificate_key server.pem;"
+# Where Debian has nginx's echo module (in nginx-light), which can wait.
+_ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 
 
 class ServerUnavailable(RuntimeError):
@@ -64,7 +73,8 @@ class Nginx:
         (self.root / BUCKET).mkdir()
         (self.root / "listing").mkdir()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = self._tls_port = self._slow_port = 0
+        self.ca_bundle: Path | None = None
 
     def __enter__(self) -> Nginx:
         return self
@@ -78,6 +88,16 @@ class Nginx:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def tls_endpoint(self) -> str | None:
+        """The same by TLS; None where no certificate can be made. Clients have to trust `ca_bundle`."""
+        return f"https://localhost:{self._tls_port}" if self.ca_bundle else None
+
+    @property
+    def slow_endpoint(self) -> str | None:
+        """The same with limited connections; None where nginx cannot wait."""
+        return f"http://127.0.0.1:{self._slow_port}" if _ECHO.exists() else None
 
     @property
     def pids(self) -> list[int]:
@@ -100,6 +120,8 @@ class Nginx:
     def put_random(self, key: str, size_bytes: int) -> S3Object:
         """Store an object of random bytes: no range of it equals another, so a misplaced one changes the checksum."""
         digest = hashlib.sha256()
+        (self.root / BUCKET / key).parent.mkdir(exist_ok=True)
+        (self.root / BUCKET / key).parent.chmod(0o755)
         with open(self.root / BUCKET / key, "wb") as file:
             for offset in range(0, size_bytes, _BLOCK_BYTES):
                 block = os.urandom(min(_BLOCK_BYTES, size_bytes - offset))
@@ -126,8 +148,9 @@ class Nginx:
     def start(self) -> None:
         """Start to serve the objects that are there."""
         self._write_listings()
+        self.ca_bundle = _make_certificates(self.root)
         for _ in range(5):  # the free port may be taken by another in between
-            self.port = _free_port()
+            self.port, self._tls_port, self._slow_port = _free_ports(3)
             (self.root / "nginx.conf").write_text(self._configuration())
             self._process = subprocess.Popen(
                 [self._program, "-p", str(self.root), "-e", "error.log", "-c", str(self.root / "nginx.conf")],
@@ -167,12 +190,12 @@ class Nginx:
         return [line.split(" ", 2)[2] for line in (self.root / "access.log").read_text().splitlines()]
 
     def _configuration(self) -> str:
-        listings = "\n".join(f'        "{key}" object-{number};' for number, key in enumerate(self.objects))
         return f"""
 daemon off;
 worker_processes {self.workers};
 pid nginx.pid;
 error_log error.log;
+{f"load_module {_ECHO};" if self.slow_endpoint else ""}
 events {{ worker_connections 1024; }}
 http {{
     # The end of each request and how long it took, to the millisecond: when the first one began is the start of a run.
@@ -185,13 +208,24 @@ http {{
     default_type application/octet-stream;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
-    map $arg_prefix $listing {{
+    map_hash_max_size 8192;
+    map_hash_bucket_size 256;
+    # A page of a listing is told by its continuation token, the first by the prefix.
+    map $args $listing {{
         default empty;
-        "" all;
-{listings}
+        "~continuation-token=(?<token>[a-z0-9-]+)" $token;
+{self._listed()}
+        "~^((?!prefix=).)*$" all;
+        "~prefix=(&|$)" all;
     }}
-    server {{
-        listen 127.0.0.1:{self.port};
+    {_server(self.port, self._answers())}
+    {_server(self._tls_port, _CERTIFICATE + self._answers(), "ssl") if self.ca_bundle else ""}
+    {_server(self._slow_port, self._late_answers()) if self.slow_endpoint else ""}
+}}
+"""
+
+    def _answers(self) -> str:
+        return f"""
         root {self.root};
         location ~ ^/{BUCKET}/?$ {{
             default_type application/xml;
@@ -199,21 +233,52 @@ http {{
         }}
         location /{BUCKET}/ {{
             add_header x-amz-request-id benchmark;
+        }}"""
+
+    def _late_answers(self) -> str:
+        wait = f"echo_sleep {SLOW_DELAY_S};"
+        return f"""
+        root {self.root};
+        limit_rate {SLOW_BYTES_PER_S};
+        location ~ ^/{BUCKET}/?$ {{ {wait} echo_exec @listing; }}
+        location /{BUCKET}/ {{ {wait} echo_exec @object; }}
+        location @listing {{
+            default_type application/xml;
+            try_files /listing/$listing =404;
         }}
-    }}
-}}
-"""
+        location @object {{ add_header x-amz-request-id benchmark; }}"""
+
+    def _listed(self) -> str:
+        """Return the lines of the map that tell a prefix's first page."""
+        names = [f'        "~prefix={quote(prefix, safe="")}(&|$)" {name}-0;' for prefix, name in self._prefixes()]
+        names += [f'        "~prefix={prefix}(&|$)" {name}-0;' for prefix, name in self._prefixes() if "/" in prefix]
+        return "\n".join(names)
+
+    def _prefixes(self) -> list[tuple[str, str]]:
+        """Return every prefix that is listed, and the name of its pages: each object's key and each directory."""
+        directories = dict.fromkeys(key.rpartition("/")[0] + "/" for key in self.objects if "/" in key)
+        keys = [key for key in self.objects if "/" not in key]
+        return [(prefix, f"listing-{number}") for number, prefix in enumerate([*keys, *directories])]
 
     def _write_listings(self) -> None:
         entries = list(self.objects.values())
         (self.root / "listing" / "empty").write_text(_listing([]))
         (self.root / "listing" / "all").write_text(_listing(entries))
-        for number, entry in enumerate(entries):
-            (self.root / "listing" / f"object-{number}").write_text(_listing([entry]))
+        for prefix, name in self._prefixes():
+            below = sorted((entry for entry in entries if entry.key.startswith(prefix)), key=lambda entry: entry.key)
+            for page, start in enumerate(range(0, len(below), _LISTED_AT_ONCE)):
+                more = f"{name}-{page + 1}" if start + _LISTED_AT_ONCE < len(below) else ""
+                listing = _listing(below[start : start + _LISTED_AT_ONCE], prefix, more)
+                (self.root / "listing" / f"{name}-{page}").write_text(listing)
 
 
-def _listing(entries: list[S3Object]) -> str:
-    """Return a ListBucketResult (S3 API reference, ListObjectsV2)."""
+def _server(port: int, answers: str, kind: str = "") -> str:
+    return f"server {{ listen 127.0.0.1:{port} {kind}; {answers} }}"
+
+
+def _listing(entries: list[S3Object], prefix: str = "", more: str = "") -> str:
+    """Return a ListBucketResult (S3 API reference, ListObjectsV2); `more` is the token of the next page."""
+    token = f"<NextContinuationToken>{more}</NextContinuationToken>" if more else ""
     contents = "".join(
         f"<Contents><Key>{escape(entry.key)}</Key>"
         f"<LastModified>{time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime(entry.mtime_s))}</LastModified>"
@@ -222,15 +287,50 @@ def _listing(entries: list[S3Object]) -> str:
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-        f"<Name>{BUCKET}</Name><Prefix></Prefix><KeyCount>{len(entries)}</KeyCount><MaxKeys>1000</MaxKeys>"
-        f"<IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+        f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(entries)}</KeyCount><MaxKeys>1000</MaxKeys>"
+        f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{token}{contents}</ListBucketResult>"
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _make_certificates(directory: Path) -> Path | None:
+    """Write ``server.pem`` to the directory, and return the authority to trust; None where openssl is missing."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        return None
+    authority, pem = directory / "authority.pem", directory / "server.pem"
+    key, request, extensions = directory / "key.pem", directory / "request.pem", directory / "extensions"
+    extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    signed = ["-CA", authority, "-CAkey", directory / "authority.key", "-CAcreateserial", "-days", "2"]
+    for arguments in (
+        [
+            "req",
+            "-x509",
+            *curve,
+            "-keyout",
+            directory / "authority.key",
+            "-out",
+            authority,
+            "-subj",
+            "/CN=benchmark",
+            "-days",
+            "2",
+        ],
+        ["req", *curve, "-keyout", key, "-out", request, "-subj", "/CN=localhost"],
+        ["x509", "-req", "-in", request, *signed, "-extfile", extensions, "-out", pem],
+    ):
+        subprocess.run([openssl, *map(str, arguments)], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + key.read_text())
+    authority.chmod(0o644)
+    return authority
 
 
 def _ram_directory() -> str | None:

@@ -30,7 +30,7 @@ def bytesio_pickle(target: Target) -> Transfer:
 
     client = boto3.client("s3")
 
-    def transfer() -> Held:
+    def transfer() -> list[Held]:
         buffer = io.BytesIO()
         client.download_fileobj(target.bucket, target.key, buffer)
         return _checked(pickle.loads(buffer.getvalue()))
@@ -44,7 +44,7 @@ def mount_pickle(target: Target) -> Transfer:
 
     import diskless
 
-    def transfer() -> Held:
+    def transfer() -> list[Held]:
         with diskless.mount(target.url, progress=False) as path, open(path, "rb") as file:
             state = pickle.load(file)
         return _checked(state)
@@ -58,7 +58,7 @@ def mount_torch_mmap(target: Target) -> Transfer:
 
     import diskless
 
-    def transfer() -> Held:
+    def transfer() -> list[Held]:
         with diskless.mount(target.url, progress=False) as path:
             return _checked(torch.load(path, mmap=True, weights_only=True))
 
@@ -66,9 +66,9 @@ def mount_torch_mmap(target: Target) -> Transfer:
 
 
 PATTERNS: dict[str, Contender] = {
-    "BytesIO, pickle.loads": bytesio_pickle,
-    "mount, pickle.load": mount_pickle,
-    "mount, torch.load(mmap)": mount_torch_mmap,
+    "BytesIO, pickle.loads": Contender(bytesio_pickle),
+    "mount, pickle.load": Contender(mount_pickle),
+    "mount, torch.load(mmap)": Contender(mount_torch_mmap),
 }
 
 
@@ -103,7 +103,7 @@ def benchmark(*, size_bytes: int, rounds: int, say: Callable[[str], None]) -> Re
         runs: list[Run] = []
         for number in range(rounds + 1):  # the first is the warm-up
             for pattern in PATTERNS:
-                run = measure(server, entries[pattern], pattern, module="benchmarks.today")
+                run = measure(server, [entries[pattern]], pattern, module="benchmarks.today")
                 say(f"round {number}/{rounds} {pattern:24} {run.wall_s:6.2f} s  peak {run.peak_bytes / MIB:6.0f} MiB")
                 runs += [run] if number else []
     return Report(size_bytes, rounds, runs)
@@ -126,10 +126,10 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _checked(state: object) -> bytes:
+def _checked(state: object) -> list[Held]:
     """Read every tensor once (a mapping would otherwise look faster than it is) and say what they add up to."""
     assert isinstance(state, dict)
-    return repr([float(tensor.sum()) for tensor in state.values()]).encode()
+    return [repr([float(tensor.sum()) for tensor in state.values()]).encode()]
 
 
 if __name__ == "__main__":

@@ -128,7 +128,10 @@ class Service:
         try:
             assert self._source is not None
             listing = self._source.list()
-            for entries in pieces([entry.to_message() for entry in listing.objects], _LIST_PIECE):
+            # What was sent is let go: of a million objects nobody holds a second list.
+            listing.objects.reverse()
+            objects = (listing.objects.pop().to_message() for _ in range(len(listing.objects)))
+            for entries in pieces(objects, _LIST_PIECE):
                 self._send({"op": "objects", "objects": entries})
             for refused in pieces(listing.refused, _LIST_PIECE):
                 self._send({"op": "refused", "refused": refused})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from diskless.sources.spec import Object
@@ -9,8 +10,14 @@ from diskless.sources.spec import Object
 _NAME_MAX, _PATH_MAX = 255, 4000  # limits.h; room is left for the path of the Mount
 
 
+# What may be wrong with a short path of ASCII characters.
+_ODD = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
+
+
 def refusal(path: str) -> str | None:
     """Say why a relative path cannot be a file, or return None where it can."""
+    if path.isascii() and len(path) <= _NAME_MAX and _ODD.search(path) is None:
+        return None  # nearly all: a listing may have a million
     segments = path.split("/")
     if path.startswith("/") or "" in segments:
         return "it has an empty part between slashes"
@@ -44,9 +51,13 @@ def place(entries: Iterable[Object]) -> tuple[list[Object], list[tuple[str, str]
             placed.append(entry)
         else:
             refused.append((entry.key, why))
-    directories = {
-        entry.path[:position] for entry in placed for position, character in enumerate(entry.path) if character == "/"
-    }
+    directories: set[str] = set()
+    for entry in placed:
+        # Upwards, until one is known: then those above it are too.
+        parent = entry.path.rpartition("/")[0]
+        while parent and parent not in directories:
+            directories.add(parent)
+            parent = parent.rpartition("/")[0]
     both = [entry for entry in placed if entry.path in directories]
     refused.extend(
         (entry.key, f"there are objects below {entry.key}/ too, and a path cannot be both") for entry in both

@@ -44,6 +44,9 @@ _DEFAULT_REGION = "us-east-1"
 _RENEW_AHEAD_S = 300.0
 
 
+_LIST = {"list-type": "2", "encoding-type": "url"}
+
+
 class S3Source:
     """A bucket and prefix, or one object. Used by several threads at once."""
 
@@ -83,9 +86,7 @@ class S3Source:
             key += "/"
         else:
             entries = self._pages(key)
-        placed, refused = paths.place(
-            replace(entry, path=entry.key[len(key) :]) for entry in entries if entry.key != key
-        )
+        placed, refused = paths.place(entry for entry in entries if entry.key != key)
         if not placed and not refused:
             raise NotFound(self._nothing_at(self._spec.url.key))
         listed = next((entry for entry in placed if entry.path == manifest.NAME), None)
@@ -214,39 +215,34 @@ class S3Source:
 
     def _look_up(self, key: str) -> tuple[Object | None, Sequence[Object]]:
         """Return the object whose key is exactly `key`, or what is below it as a prefix, in one request if possible."""
-        objects, more = self.page({"prefix": key})
+        root = self._get(_LIST | {"prefix": key})
+        objects = _objects(root, len(key) + 1)
         if objects and objects[0].key == key:  # a key sorts before all that begin with it
             return objects[0], []
-        if more is not None:
+        if _next(root) is not None:
             return None, self._pages(key + "/")
         return None, [entry for entry in objects if entry.key.startswith(key + "/")]
 
     def _pages(self, prefix: str) -> Sequence[Object]:
+        parameters = _LIST | ({"prefix": prefix} if prefix else {})
+        root = self._get(parameters)
+        if _next(root) is None:
+            return _objects(root, len(prefix))
+        from concurrent.futures import ThreadPoolExecutor  # late: most listings have one page
+
         found: list[Object] = []
-        parameters = {"prefix": prefix} if prefix else {}
-        while True:
-            objects, more = self.page(parameters)
-            found.extend(objects)
-            if more is None:
-                return found
-            parameters = {**parameters, "continuation-token": more}
+        with ThreadPoolExecutor(1, "diskless-pages") as ahead:
+            # The next page is on its way while this one is read.
+            while more := _next(root):
+                page = ahead.submit(self._get, parameters | {"continuation-token": more})
+                found.extend(_objects(root, len(prefix)))
+                root = page.result()
+        found.extend(_objects(root, len(prefix)))
+        return found
 
     def page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
-        root = self._get({"list-type": "2", "encoding-type": "url", **parameters})
-        encoded = xml.text(root, "EncodingType") == "url"
-        objects = [
-            Object(
-                key=_decoded(xml.text(item, "Key")) if encoded else xml.text(item, "Key"),
-                path="",
-                size_bytes=int(xml.text(item, "Size") or 0),
-                etag=xml.text(item, "ETag") or None,
-                version=None,
-                mtime_ns=_nanoseconds(xml.text(item, "LastModified")),
-            )
-            for item in root.iter("Contents")
-        ]
-        more = xml.text(root, "NextContinuationToken") if xml.text(root, "IsTruncated") == "true" else ""
-        return objects, more or None
+        root = self._get(_LIST | parameters)
+        return _objects(root, 0), _next(root)
 
     def _get(self, parameters: dict[str, str]) -> Any:
         """Return the XML of a request to the bucket."""
@@ -335,6 +331,28 @@ class S3Source:
         return f"no object at {bucket}/{key}, nor anything below {bucket}/{parent}"
 
 
+def _objects(root: Any, start: int) -> list[Object]:
+    """Return the objects of a page; their paths are what stands in their keys from `start` on."""
+    from datetime import datetime
+
+    encoded = xml.text(root, "EncodingType") == "url"
+    objects = []
+    for item in root.iter("Contents"):
+        fields = {child.tag: child.text or "" for child in item}
+        key, modified = fields.get("Key", ""), fields.get("LastModified", "")
+        if encoded:
+            key = _decoded(key)
+        mtime_ns = int(datetime.fromisoformat(modified.replace("Z", "+00:00")).timestamp() * 1e9) if modified else 0
+        etag = fields.get("ETag") or None
+        objects.append(Object(key, key[start:], int(fields.get("Size") or 0), etag, None, mtime_ns))
+    return objects
+
+
+def _next(root: Any) -> str | None:
+    """Return the token of the page after this one, if there is one."""
+    return (xml.text(root, "NextContinuationToken") or None) if xml.text(root, "IsTruncated") == "true" else None
+
+
 def _customer_key(key: str | None) -> Mapping[str, str]:
     """Return the headers of a request for an object that is encrypted with this key (SSE-C), in Base64."""
     if key is None:
@@ -360,9 +378,3 @@ def _endpoint(service: str, region: str, spec: SourceSpec) -> str:
 def _decoded(text: str) -> str:
     """Undo ``encoding-type=url``, in which S3 writes a space as a plus sign."""
     return unquote_plus(text, errors="surrogateescape")
-
-
-def _nanoseconds(text: str) -> int:
-    from datetime import datetime
-
-    return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1e9) if text else 0

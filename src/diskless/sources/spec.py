@@ -12,7 +12,7 @@ from diskless.sources.url import URL
 Message = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Object:
     """One object of a store, pinned to the version that was listed.
 
