@@ -26,7 +26,8 @@ def main() -> None:
         del os.environ[name]
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
     control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
-    import diskless.sources.s3  # noqa: F401  # while nothing is asked yet
+    # While nothing is asked yet, and while the first listing is on its way.
+    threading.Thread(target=_import_early, daemon=True).start()
 
     services: list[threading.Thread] = []
     while True:
@@ -50,6 +51,11 @@ def main() -> None:
                 services.append(service)
     # At once, in mid-transfer too: nobody is left to read what the other threads write.
     os._exit(0)
+
+
+def _import_early() -> None:
+    import diskless.sources.s3  # noqa: F401
+    import obstore.store  # noqa: F401
 
 
 def _raise_descriptor_limit() -> None:
