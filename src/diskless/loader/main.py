@@ -54,8 +54,9 @@ def main() -> None:
 
 
 def _import_early() -> None:
-    import diskless.sources.s3  # noqa: F401
     import obstore.store  # noqa: F401
+
+    import diskless.sources.s3  # noqa: F401
 
 
 def _raise_descriptor_limit() -> None:
