@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import diskless
-from diskless.cli import demo, ls, push
+from diskless.cli import demo, load, ls, push
 from diskless.errors import DisklessError, redact
 
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"diskless {diskless.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     demo.add_command(commands)
+    load.add_command(commands)
     ls.add_command(commands)
     push.add_command(commands)
     return parser
