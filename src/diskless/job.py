@@ -391,8 +391,8 @@ class Job:
 
         def on_refusal(number: int, error: DisklessError) -> None:
             path = work[number][0].path
-            self.refusals[path] = error
             _log.warning("%s: %s cannot be opened now: %s", self.url, path, error)
+            self.refusals[path] = error
 
         if work:
             room = self._room() if self._budget_bytes is not None else None
