@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         SourceUnavailable,
         TransferError,
     )
-    from diskless.job import Job, Stats
+    from diskless.events import Dropped, Event, FileComplete, PartFetched, Retried
+    from diskless.job import Job
     from diskless.paths import Mount, mount, mounts, prefetch
     from diskless.scratch_directory import Scratch, scratch
+    from diskless.stats import Stats
     from diskless.upload import Pushed, push
     from diskless.usage import Usage, usage
 
@@ -44,6 +46,9 @@ __all__ = [
     "CredentialsError",
     "DescriptorLimit",
     "DisklessError",
+    "Dropped",
+    "Event",
+    "FileComplete",
     "InvalidOption",
     "InvalidURL",
     "Job",
@@ -53,7 +58,9 @@ __all__ = [
     "MountPathError",
     "NotFound",
     "ObjectChanged",
+    "PartFetched",
     "Pushed",
+    "Retried",
     "Scratch",
     "SourceUnavailable",
     "Stats",
@@ -69,11 +76,16 @@ __all__ = [
 __version__ = "0.1.0"
 # Where what is not an error is.
 _MODULES = {
+    "Dropped": "events",
+    "Event": "events",
+    "FileComplete": "events",
     "Job": "job",
     "Mount": "paths",
+    "PartFetched": "events",
     "Pushed": "upload",
+    "Retried": "events",
     "Scratch": "scratch_directory",
-    "Stats": "job",
+    "Stats": "stats",
     "Usage": "usage",
     "mount": "paths",
     "mounts": "paths",

@@ -9,16 +9,18 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound, TransferError
+from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted, kept_bytes
+from diskless.stats import Meter, Stats
 
 if TYPE_CHECKING:
     from diskless.loader import client
@@ -42,18 +44,6 @@ class Request(NamedTuple):
     verify: bool = False
 
 
-@dataclass(frozen=True)
-class Stats:
-    """What a load did so far. Sizes are bytes, times seconds."""
-
-    files: int = 0
-    size_bytes: int = 0
-    fetched_bytes: int = 0
-    seconds: float = 0.0
-    backing: str = ""
-    refused: tuple[tuple[str, str], ...] = ()
-
-
 class Job:
     """A load that runs in a thread of its own; made by `prefetch` and shared by every Mount of the same request.
 
@@ -67,6 +57,7 @@ class Job:
         store: Store,
         budget_bytes: int | None,
         show: Display,
+        on_event: EventFunction | None = None,
         *,
         lazy: bool = False,
     ) -> None:
@@ -77,6 +68,7 @@ class Job:
         self._spec = spec
         self._budget_bytes = budget_bytes
         self._display = show
+        self._on_event = on_event
         # Guarded by LOCK: who needs this job, and what it holds for them.
         self.mounts = 0
         self.held = False
@@ -105,6 +97,7 @@ class Job:
         store: Store,
         budget_bytes: int | None,
         show: Display,
+        on_event: EventFunction | None = None,
         *,
         lazy: bool = False,
     ) -> tuple[Job, bool]:
@@ -115,7 +108,7 @@ class Job:
         job = _joinable.get(request)
         if job is not None and not job.failed:
             return job, False
-        job = _joinable[request] = cls(request, spec, store, budget_bytes, show, lazy=lazy)
+        job = _joinable[request] = cls(request, spec, store, budget_bytes, show, on_event, lazy=lazy)
         return job, True
 
     def __repr__(self) -> str:
@@ -281,7 +274,11 @@ class Job:
             with LOCK:
                 self._transfer = None
                 self.files = {"": held[objects[0].path]} if listing.is_object else held
-        self._stats = replace(self._stats, seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        rate = self._stats.fetched_bytes / seconds
+        self._stats = replace(
+            self._stats, complete_files=len(objects), seconds=seconds, rate_bytes_per_s=rate, eta_s=0.0
+        )
         self._display.update(self._stats.size_bytes, self._stats.size_bytes)
 
     def _raise_if_cancelled(self) -> None:
@@ -365,8 +362,22 @@ class Job:
 
         total, before = self._stats.size_bytes, self._stats.size_bytes - sum(entry.size_bytes for entry, _ in work)
 
+        meter, complete = Meter(), set[int]()
+
         def on_progress(done_bytes: int) -> None:
-            self._stats = replace(self._stats, fetched_bytes=done_bytes, seconds=time.monotonic() - started)
+            rate, counted = meter.rate(done_bytes), transfer.stats
+            known = rate > 0 and not self.lazy
+            self._stats = replace(
+                self._stats,
+                complete_files=self._stats.files - len(work) + len(complete),
+                fetched_bytes=done_bytes,
+                seconds=time.monotonic() - started,
+                rate_bytes_per_s=rate,
+                eta_s=(total - before - done_bytes) / rate if known else None,
+                retries=counted.retries,
+                refetched_bytes=counted.refetched_bytes,
+                loaders_lost=counted.loaders_lost,
+            )
             self._display.update(before + done_bytes, total)
 
         def on_file(number: int) -> None:
@@ -375,18 +386,35 @@ class Job:
             with LOCK:
                 if not file.lazy:
                     self.store.settle(file, complete=True)
+            if number not in complete:
+                complete.add(number)
+                if self._on_event is not None:
+                    self._on_event(FileComplete(entry.path, entry.size_bytes))
+
+        def on_drop(number: int) -> None:
+            if number in complete:
+                complete.remove(number)
+                if self._on_event is not None:
+                    entry = work[number][0]
+                    self._on_event(Dropped(entry.path, entry.size_bytes))
 
         def on_refusal(number: int, error: DisklessError) -> None:
             path = work[number][0].path
-            self.refusals[path] = error
             _log.warning("%s: %s cannot be opened now: %s", self.url, path, error)
+            self.refusals[path] = error
 
         if work:
             room = self._room() if self._budget_bytes is not None else None
-            lazy = client.Lazy(on_refusal, room) if self.lazy else None
+            lazy = client.Lazy(on_refusal, on_drop, room) if self.lazy else None
             targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
             transfer.fetch(
-                targets, on_progress, on_file, lazy, verify=self.request.verify, most_connections=self._connections()
+                targets,
+                on_progress,
+                on_file,
+                lazy,
+                self._on_event,
+                verify=self.request.verify,
+                most_connections=self._connections(),
             )
         with LOCK:
             for _, file in work:

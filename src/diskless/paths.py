@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from diskless.errors import DisklessError
-    from diskless.job import Job, Stats
+    from diskless.events import EventFunction
+    from diskless.job import Job
     from diskless.progress import Progress
     from diskless.ram import Backing
     from diskless.sources import SourceSpec
+    from diskless.stats import Stats
 
 _LOADS = ("eager", "background", "lazy")
 # The Mounts that are open. Guarded by LOCK.
@@ -49,7 +51,7 @@ class Mount:
 
     @property
     def stats(self) -> Stats:
-        """How many files and bytes there are, what was fetched for them and how long it took."""
+        """How many files and bytes there are, what was fetched for them, how fast, and how long it took."""
         return self._job.stats
 
     @property
@@ -114,6 +116,7 @@ def mount(
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
+    on_event: EventFunction | None = None,
 ) -> Mount:
     """Load `url` into RAM and make it visible as a path to everything in this process.
 
@@ -151,6 +154,9 @@ def mount(
             group and the machine's available memory are the limit.
         progress: True for a bar, False for none, a function of (bytes done, bytes in all), or None for a bar when
             stderr is a terminal.
+        on_event: a function that is called, in the thread that loads, with each `PartFetched`, `Retried`,
+            `FileComplete` and `Dropped` of the load that this call starts; none, where it joins one, or all is in RAM
+            already. What it raises is logged, once, and ends nothing.
 
     Returns:
         The open Mount: use it in a ``with`` statement, which yields the path, or take `.path` and call `.close()`.
@@ -175,9 +181,11 @@ def mount(
         raise MountPathError("at= is a str path, not bytes")
     _check_load(load, verify)
     _get_ready()
+    from diskless.events import quiet
     from diskless.ram import choose, parse_size
     from diskless.sources import resolve
 
+    hook = quiet(on_event)
     with LOCK:
         chosen = choose(backing)
         if place is not None:
@@ -186,7 +194,9 @@ def mount(
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
     early = load != "eager" and _may_show_early(chosen, spec, load)
     lazy = early and load == "lazy"
-    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, verify, keep=False, lazy=lazy)
+    job = _job(
+        spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, hook, verify, keep=False, lazy=lazy
+    )
     try:
         if not lazy:
             job.fetch_all()
@@ -219,6 +229,7 @@ def prefetch(
     backing: str = "auto",
     budget: int | str | None = None,
     progress: Progress = None,
+    on_event: EventFunction | None = None,
     at: str | os.PathLike[str] | None = None,
     load: str = "eager",
     verify: bool = False,
@@ -236,14 +247,16 @@ def prefetch(
     """
     _check_load(load, verify)
     _get_ready()
+    from diskless.events import quiet
     from diskless.ram import choose, parse_size
     from diskless.sources import resolve
 
+    hook = quiet(on_event)
     with LOCK:
         chosen = choose(backing)
     budget_bytes = parse_size(budget)
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
-    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, verify, keep=True)
+    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, hook, verify, keep=True)
     try:
         job.fetch_all()
     except BaseException:
@@ -265,6 +278,7 @@ def _job(
     backing: Backing,
     budget_bytes: int | None,
     progress: Progress,
+    on_event: EventFunction | None,
     verify: bool,
     *,
     keep: bool,
@@ -286,7 +300,7 @@ def _job(
         verify,
     )
     with LOCK:
-        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show, lazy=lazy)
+        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show, on_event, lazy=lazy)
         if keep:
             job.held = True
         else:

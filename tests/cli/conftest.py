@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import diskless
+from tests.loader.fault_server import FaultServer
 
 _MARK = "DISKLESS_TEST_RUN"
 # What pip makes of the entry point: unlike `python -m`, it does not look for modules in the working directory.
@@ -68,6 +69,17 @@ class Terminal:
         left = [str(path) for path in self.directory.rglob("*") if path.name not in {"home", "tmp", "work"}]
         shared = Path("/dev/shm")
         return left + [str(path) for path in shared.glob(f"diskless-*{pid}*")] if shared.is_dir() else left
+
+
+def environment_of(server: FaultServer) -> dict[str, str]:
+    """Return what makes a server's bucket the S3 of a command."""
+    options = server.storage_options
+    return {
+        "AWS_ACCESS_KEY_ID": options["key"],
+        "AWS_SECRET_ACCESS_KEY": options["secret"],
+        "AWS_REGION": options["region"],
+        "AWS_ENDPOINT_URL_S3": options["endpoint_url"],
+    }
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for entry in objects:
         modified = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(entry.mtime_ns // 10**9))
-        print(f"{entry.size_bytes:>15,}  {modified}  {_printable(entry.path)}")
+        print(f"{entry.size_bytes:>15,}  {modified}  {printable(entry.path)}")
     total_bytes = sum(entry.size_bytes for entry in objects)
     print(f"{len(objects)} file{'' if len(objects) == 1 else 's'}, {format_size(total_bytes)}")
     return 0
@@ -59,6 +59,6 @@ def _described(entry: Object) -> dict[str, object]:
     }
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """Return a path that cannot move the cursor of a terminal, nor break a line."""
     return path if path.isprintable() else repr(path)[1:-1]

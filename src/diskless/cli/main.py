@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import diskless
-from diskless.cli import demo, ls, push
+from diskless.cli import completions, demo, load, ls, push
 from diskless.errors import DisklessError, redact
 
 
@@ -40,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"diskless {diskless.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     demo.add_command(commands)
+    load.add_command(commands)
     ls.add_command(commands)
     push.add_command(commands)
+    completions.add_command(commands, parser)
     return parser
 
 

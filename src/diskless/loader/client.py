@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from diskless import errors
 from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
+from diskless.events import EventFunction, PartFetched, Retried
 from diskless.loader import process
 from diskless.loader.concurrency import MOST
 from diskless.loader.plan import Part
@@ -48,10 +49,12 @@ class Lazy(NamedTuple):
     """How a transfer fetches a file only when a reader waits for it, and may drop it again.
 
     `on_refusal` is called with the number of a file that cannot be had now, and why; the next open tries again.
-    `most_bytes` is what lazy files of this process may take.
+    `on_drop` is called with the number of one whose bytes are not there any more. `most_bytes` is what lazy files of
+    this process may take.
     """
 
     on_refusal: Callable[[int, DisklessError], None]
+    on_drop: Callable[[int], None] = lambda number: None
     most_bytes: int | None = None
 
 
@@ -161,6 +164,7 @@ class Job:
         on_progress: Callable[[int], None] = lambda done_bytes: None,
         on_file: Callable[[int], None] = lambda number: None,
         lazy: Lazy | None = None,
+        on_event: EventFunction | None = None,
         *,
         verify: bool = False,
         most_connections: int = MOST,
@@ -169,14 +173,17 @@ class Job:
 
         `on_progress` is called about ten times a second with the bytes in place, `on_file` with the number of each file
         that is complete; with `verify` its bytes are what the store has a checksum of by then, or ChecksumMismatch is
-        raised, or InvalidOption where it has none.
+        raised, or InvalidOption where it has none. `on_event` is called with each PartFetched and Retried; without it
+        the Loader notes none.
 
         Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
         progress = _Progress([file.entry.size_bytes for file in files])
         self._most_bytes = lazy.most_bytes if lazy is not None else None
         self._with_replacements(
-            lambda channel: self._fetch(channel, files, progress, on_progress, on_file, lazy, verify, most_connections)
+            lambda channel: self._fetch(
+                channel, files, progress, on_progress, on_file, lazy, on_event, verify, most_connections
+            )
         )
 
     def mismatches(self, files: Sequence[Target]) -> Sequence[int]:
@@ -210,6 +217,7 @@ class Job:
         on_progress: Callable[[int], None],
         on_file: Callable[[int], None],
         lazy: Lazy | None,
+        on_event: EventFunction | None,
         verify: bool,
         connections: int,
     ) -> None:
@@ -242,14 +250,12 @@ class Job:
         with self._lock:
             if self._most_bytes is not None:
                 channel.send({"op": "room", "bytes": self._most_bytes})
-            channel.send(
-                {
-                    "op": "fetch",
-                    "lazy": lazy is not None and not self._all_wanted,
-                    "verify": verify,
-                    "connections": connections,
-                }
-            )
+            wishes: Message = {
+                "lazy": lazy is not None and not self._all_wanted,
+                "verify": verify,
+                "connections": connections,
+            }
+            channel.send({"op": "fetch", **wishes, "trace": on_event is not None})
         retries_before, received = self.stats.retries, 0
         while True:
             try:
@@ -262,6 +268,8 @@ class Job:
                 lazy.on_refusal(numbers[content["file"]], _error(message))
             elif message["op"] == "progress":
                 for number in content["dropped"]:
+                    if lazy is not None:
+                        lazy.on_drop(numbers[number])
                     progress.parts[numbers[number]] = []
                 for number, start, end in content["parts"]:
                     file = numbers[number]
@@ -273,6 +281,10 @@ class Job:
                 received = content["bytes"]
                 self.stats.retries = retries_before + content["retries"]
                 on_progress(progress.bytes_before + received)
+            elif message["op"] == "trace" and on_event is not None:
+                for kind, number, *rest in content["entries"]:
+                    path = files[numbers[number]].entry.path
+                    on_event(PartFetched(path, *rest) if kind == "part" else Retried(path, *rest))
             elif message["op"] == "complete":
                 return
 

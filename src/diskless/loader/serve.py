@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from diskless.loader.transfer import Happened, Transfer, known
 if TYPE_CHECKING:
     from diskless.loader.gates import Gates
     from diskless.loader.room import Room
+    from diskless.loader.trace import Entry
     from diskless.sources import Credentials, Object, Source
 
 _LIST_PIECE = 200
@@ -39,6 +41,9 @@ class Service:
         self._files_lock = threading.Lock()
         self._files: list[tuple[Object, int]] = []
         self._missing: list[Part] = []
+        self._entries: deque[Entry] = deque()  # of a trace that somebody watches, not told yet
+        # Held while they are told, in their order.
+        self._entries_lock = threading.Lock()
         self._gates: Gates | None = None
         self._gate_of: dict[int, int] = {}  # by the number of the file; of those that are not complete
         self._file_of: dict[int, int] = {}  # by the number of the gate in its page
@@ -174,6 +179,11 @@ class Service:
             from diskless.loader.room import room
 
             self._room = room
+        trace = None
+        if message.get("trace"):
+            from diskless.loader.trace import Trace  # late: most transfers do without
+
+            trace = Trace(self._entries.append)
         transfer = self._transfer = Transfer(
             self._source,
             self._files,
@@ -184,6 +194,7 @@ class Service:
             self._refuse_file if self._lazy else None,
             verify=bool(message["verify"]),
             most_connections=int(str(message["connections"])),
+            trace=trace,
         )
         self._missing = []
         for number, gate in self._complete if self._lazy else ():
@@ -291,13 +302,26 @@ class Service:
     def _report(self, happened: Happened) -> bool:
         if self._gates is not None:
             self._gates.beat()
+        if self._entries and not self._tell_entries(self._channel.offer):
+            return False
         first = {"op": "progress", "bytes": happened.done_bytes, "retries": happened.retries}
         some = [{**first, "dropped": piece, "parts": []} for piece in pieces(happened.dropped, 500)]
         some += [{**first, "dropped": [], "parts": piece} for piece in pieces(happened.parts, 500)]
         return self._send_some(some or [{**first, "dropped": [], "parts": []}])
 
+    def _tell_entries(self, deliver: Callable[[Message], bool]) -> bool:
+        """Tell what was traced, each entry once, as long as `deliver` takes it; whether all was told."""
+        with self._entries_lock:
+            for piece in pieces(list(self._entries), 500):
+                if not deliver({"op": "trace", "entries": piece}):
+                    return False
+                for _ in piece:
+                    self._entries.popleft()
+        return True
+
     def _end(self, error: BaseException | None) -> None:
         self._keep_all()
+        self._tell_entries(self._send)
         if error is None:
             self._close_files()
             self._send({"op": "complete"})
@@ -331,9 +355,11 @@ class Service:
         self._credentials = Credentials.from_message(given) if given is not None else None
         self._credentials_there.set()
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message) -> bool:
         with self._send_lock, contextlib.suppress(OSError):  # the other side is gone: `run` sees it too
             self._channel.send(message)
+            return True
+        return False
 
     def _send_some(self, messages: list[Message]) -> bool:
         """Send progress unless that would block: a transfer never waits for a user's process that is busy."""

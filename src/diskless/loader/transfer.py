@@ -16,6 +16,7 @@ from diskless.loader.concurrency import FIRST, MOST, Concurrency
 from diskless.loader.plan import LEAST_BYTES, Part, plan
 
 if TYPE_CHECKING:
+    from diskless.loader.trace import Trace
     from diskless.loader.verification import Piece, Verification
     from diskless.sources import Object, Source
 
@@ -71,7 +72,9 @@ class Transfer:
         *,
         verify: bool = False,
         most_connections: int = MOST,
+        trace: Trace | None = None,
     ) -> None:
+        self._trace = trace
         self._source = source
         self._files = files
         self._report = report
@@ -267,6 +270,7 @@ class Transfer:
 
     def _fetch(self, part: Part) -> None:
         entry, _ = self._files[part.file]
+        traced = self._trace.begin(part) if self._trace is not None else None
         position, attempts, pause_s = part.start, 0, FIRST_PAUSE_S
         check = arriving = None
         arrived: list[Piece] = []
@@ -313,12 +317,16 @@ class Transfer:
                         f"{attempts} attempts{' (the retries of this transfer are used up)' if spent else ''}; "
                         f"the last cause: {error}"
                     ) from None
+                if traced is not None:
+                    traced.retry(position, error)
                 # Jitter keeps many clients from coming back together.
                 if self._stop.wait(pause_s * random.uniform(0.5, 1.5)):
                     return
                 pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
         if check is not None:
             check.add(part, arrived)
+        if traced is not None:
+            traced.end()
         self._finish(part)
         # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
         self._tell(at_once=part.end - part.start >= LEAST_BYTES or not self._parts)
@@ -346,6 +354,8 @@ class Transfer:
             self._forget(file)
             self._done_bytes -= entry.size_bytes
             self._retries += 1
+        if self._trace is not None:
+            self._trace.retry_file(file, entry.size_bytes, f"its {check.expected.algorithm} is not the store's")
         self._ask([file], first=True)
         return False
 
