@@ -22,7 +22,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server | SeaweedFS]:
     """moto, or, where DISKLESS_TEST_S3 is `seaweedfs`, that."""
-    with SeaweedFS() if os.environ.get("DISKLESS_TEST_S3") == "seaweedfs" else S3Server() as server:
+    makes: dict[str, type[S3Server] | type[SeaweedFS]] = {"moto": S3Server, "seaweedfs": SeaweedFS}
+    with makes[os.environ.get("DISKLESS_TEST_S3", "moto")]() as server:
         yield server
 
 
