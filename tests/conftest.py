@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diskless.loader import process, transfer
+from tests.seaweedfs import SeaweedFS
 from tests.servers import Bucket, S3Server
 
 # A shell has its background jobs ignore it, which all that is started here would inherit.
@@ -19,8 +20,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    with S3Server() as server:
+def s3_server() -> Iterator[S3Server | SeaweedFS]:
+    """moto, or, where DISKLESS_TEST_S3 is `seaweedfs`, that."""
+    makes: dict[str, type[S3Server] | type[SeaweedFS]] = {"moto": S3Server, "seaweedfs": SeaweedFS}
+    with makes[os.environ.get("DISKLESS_TEST_S3", "moto")]() as server:
         yield server
 
 

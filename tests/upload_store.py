@@ -6,7 +6,7 @@ import base64
 import hashlib
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -20,9 +20,19 @@ _CRCS = {"crc64nvme": (checksums.crc64nvme, 8), "crc32": (zlib.crc32, 4)}
 
 
 class UploadStore:
-    """`objects` are the bytes by key; `fault` is asked first about every request, and may answer it."""
+    """`objects` are the bytes by key; `fault` is asked first about every request, and may answer it.
 
-    def __init__(self, fault: Callable[[Asked], Answer | None] = lambda asked: None) -> None:
+    Of the checksums it takes those that it `knows`, one with every body; where it knows none, bodies without.
+    """
+
+    def __init__(
+        self,
+        fault: Callable[[Asked], Answer | None] = lambda asked: None,
+        knows: Collection[str] = tuple(_CRCS),
+        refusal: Answer | None = None,
+    ) -> None:
+        self.knows = knows
+        self.refusal = refusal or s3_error(400, "InvalidRequest", "<Why>not a checksum that is known here</Why>")
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, tuple[str, dict[int, bytes]]] = {}
         self.aborted: list[str] = []
@@ -44,6 +54,14 @@ class UploadStore:
         if asked.method in ("PUT", "POST") and "authorization" not in asked.headers:
             return s3_error(403, "AccessDenied")
         upload = asked.query.get("uploadId")
+        names = {name for name in _CRCS if f"x-amz-checksum-{name}" in asked.headers}
+        names |= (
+            {asked.headers["x-amz-checksum-algorithm"].lower()}
+            if "x-amz-checksum-algorithm" in asked.headers
+            else set()
+        )
+        if not names <= set(self.knows):
+            return self.refusal
         if asked.method == "GET":
             return self._uploads(asked.query["prefix"]) if "uploads" in asked.target else self._list(asked)
         if asked.method == "HEAD":
@@ -61,12 +79,12 @@ class UploadStore:
             self.aborted.append(key)
             return Answer(204)
         if asked.method == "POST" and upload is None:
-            assert asked.headers["x-amz-checksum-type"] == "FULL_OBJECT"
+            assert asked.headers.get("x-amz-checksum-type") == ("FULL_OBJECT" if self.knows else None)
             self.uploads[f"id-{len(self.uploads)}/{key}"] = (key, {})
             return Answer(200, f"<R><UploadId>{escape(list(self.uploads)[-1])}</UploadId></R>".encode())
         if asked.method == "POST":
             return self._complete(key, str(upload), asked)
-        if not _right(asked, asked.body):
+        if not self._right(asked, asked.body):
             return s3_error(400, "BadDigest")
         if upload is None:
             self.objects[key] = asked.body
@@ -77,17 +95,27 @@ class UploadStore:
     def _complete(self, key: str, upload: str, asked: Asked) -> Answer:
         parts = self.uploads[upload][1]
         listed = [
-            (int(part.findtext("PartNumber", "")), part.findtext("ETag", ""), part.findtext("ChecksumCRC64NVME", ""))
+            {of.tag: of.text for of in part if of.text is not None}
             for part in ElementTree.fromstring(asked.body).iter("Part")
         ]
-        if listed != [(number, _etag(parts[number]), _crc("crc64nvme", parts[number])) for number in sorted(parts)]:
+        name = next((name for name in _CRCS if f"x-amz-checksum-{name}" in asked.headers), None)
+        expected = [
+            {"PartNumber": str(number), "ETag": _etag(parts[number])}
+            | ({f"Checksum{name.upper()}": _crc(name, parts[number])} if name else {})
+            for number in sorted(parts)
+        ]
+        if listed != expected:
             return s3_error(400, "InvalidPart")
         data = b"".join(parts[number] for number in sorted(parts))
-        if not _right(asked, data) or int(asked.headers["x-amz-mp-object-size"]) != len(data):
+        if not self._right(asked, data) or int(asked.headers.get("x-amz-mp-object-size", len(data))) != len(data):
             return s3_error(400, "BadDigest")
         self.objects[key] = data
         del self.uploads[upload]
         return Answer(200, f"<R><ETag>{escape(_etag(data))}</ETag></R>".encode())
+
+    def _right(self, asked: Asked, data: bytes) -> bool:
+        """Whether the checksum that came along is that of the data; one has to, if any is known."""
+        return not self.knows or any(asked.headers.get(f"x-amz-checksum-{name}") == _crc(name, data) for name in _CRCS)
 
     def _list(self, asked: Asked) -> Answer:
         prefix = asked.query.get("prefix", "")
@@ -105,11 +133,6 @@ class UploadStore:
             if key.startswith(prefix)
         )
         return Answer(200, f"<R><IsTruncated>false</IsTruncated>{found}</R>".encode())
-
-
-def _right(asked: Asked, data: bytes) -> bool:
-    """Whether the checksum that came along is that of the data; one has to."""
-    return any(asked.headers.get(f"x-amz-checksum-{name}") == _crc(name, data) for name in _CRCS)
 
 
 def _crc(name: str, data: bytes) -> str:

@@ -26,6 +26,11 @@ _BUFFER_BYTES = 512 << 10
 _TICK_S = 0.1
 
 
+def algorithms() -> list[str]:
+    """Return the checksums that a store may be sent, the best first: those that combine to that of the whole."""
+    return ["CRC64NVME", "CRC32"] if native.has_checksums() else ["CRC32"]
+
+
 class Sent(NamedTuple):
     """An object that the store has."""
 
@@ -64,10 +69,12 @@ class ParallelUpload:
     which compares it: what changes in between is refused.
     """
 
-    def __init__(self, upload: S3Upload, files: Sequence[tuple[LocalFile, str]], stop: threading.Event) -> None:
+    def __init__(
+        self, upload: S3Upload, files: Sequence[tuple[LocalFile, str]], stop: threading.Event, algorithm: str
+    ) -> None:
         self._upload = upload
         self._stop = stop
-        self._algorithm = "CRC64NVME" if native.has_checksums() else "CRC32"
+        self._algorithm = algorithm
         self._files: list[_File] = []
         # Guards the three below.
         self._lock = threading.Lock()

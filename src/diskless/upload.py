@@ -15,12 +15,15 @@ from diskless.errors import AccessDenied, AlreadyExists, DisklessError, InvalidO
 
 if TYPE_CHECKING:
     from diskless.local_files import LocalFile
-    from diskless.parallel_upload import Sent
+    from diskless.parallel_upload import ParallelUpload, Sent
     from diskless.progress import Display, Progress
     from diskless.sources import SourceSpec
     from diskless.sources.s3_upload import Body, S3Upload
 
 _log = logging.getLogger("diskless")
+_SIGNED_ONLY = (
+    "no checksum, only a signature of its SHA-256; the manifest of a directory keeps checksums for verify=True"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def push(
     """Upload a file or a directory: of a scratch or a Mount, by its path, or a real one.
 
     Files go in parts of 8 to 64 MiB, eight at once, from where they are through buffers of half a MiB; each part and
-    each whole object with a checksum that the store compares and keeps (CRC64NVME; CRC32 without the native library).
+    each whole object with a checksum that the store compares and keeps (CRC64NVME; CRC32 without the native library,
+    or where the store refuses the first; none, with a warning, where it refuses both).
     A directory gets a manifest, `diskless-manifest.json`, last: until then a reader with diskless gets an error, and
     after that sees just these files, so none of a push that died. A single file appears when it is complete, as every
     object does. Symbolic links are followed; empty directories are left out, as is a manifest that was downloaded.
@@ -134,8 +138,6 @@ class _Push:
     def __init__(
         self, spec: SourceSpec, upload: S3Upload, files: list[LocalFile], stop: threading.Event, show: Display
     ) -> None:
-        from diskless.parallel_upload import ParallelUpload
-
         self._spec = spec
         self._upload = upload
         self._show = show
@@ -148,20 +150,15 @@ class _Push:
         else:
             self._keys = [key + os.path.basename(files[0].path) if not key or key.endswith("/") else key]
             self._prefix = self._keys[0]
-        self._sending = ParallelUpload(upload, list(zip(files, self._keys, strict=True)), stop)
+        self._stop = stop
+        self._sending: ParallelUpload
         self._began = False
 
     def run(self, *, overwrite: bool) -> None:
-        from diskless.sources import manifest
-
         self._look(overwrite=overwrite)
         self._abort_left_behind()
-        total_bytes = sum(file.size_bytes for file in self._files)
         try:
-            if self._of_directory:
-                self._put_manifest(manifest.unfinished())
-                self._began = True
-            sent = self._sending.run(lambda done_bytes: self._show.update(done_bytes, total_bytes))
+            sent = self._send()
             for file in self._files:
                 file.check()
             if self._of_directory:
@@ -172,6 +169,30 @@ class _Push:
                 raise type(error)(f"{error}{left}") from None
             _log.warning("the push to %s did not end%s", self._spec.display, left)
             raise
+
+    def _send(self) -> list[Sent]:
+        """Send the files, with the best checksum that the store knows; with none where it refuses them all."""
+        from diskless.parallel_upload import ParallelUpload, algorithms
+        from diskless.sources import manifest
+        from diskless.sources.s3_upload import ChecksumRefused
+
+        pairs = list(zip(self._files, self._keys, strict=True))
+        total_bytes = sum(file.size_bytes for file in self._files)
+        names = algorithms()
+        for algorithm, instead in zip([*names, names[0]], [*names[1:], None, None], strict=True):
+            self._sending = ParallelUpload(self._upload, pairs, self._stop, algorithm)
+            try:
+                if self._of_directory:
+                    self._put_manifest(manifest.unfinished())
+                    self._began = True
+                return self._sending.run(lambda done_bytes: self._show.update(done_bytes, total_bytes))
+            except ChecksumRefused as error:
+                level = logging.INFO if instead else logging.WARNING
+                _log.log(level, "%s: all is sent anew with %s", error, instead or _SIGNED_ONLY)
+                self._sending.abort()
+                self._stop.clear()
+                self._upload.sends_checksums = instead is not None
+        raise AssertionError("unreachable: a checksum that is not sent is not refused")
 
     def _look(self, *, overwrite: bool) -> None:
         """Raise AlreadyExists where the push would replace something unasked, or could not be read back."""

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,13 @@ from diskless.sources.spec import SourceSpec
 
 ATTEMPTS = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+# How stores say that they do not know a checksum; one that does not match is none of these (BadDigest, InvalidDigest).
+_UNKNOWN = re.compile(r"<Code>(?:InvalidRequest|InvalidArgument|UnsupportedArgument|NotImplemented)</Code>")
+_ABOUT_CHECKSUMS = re.compile(r"checksum|crc|<Code>NotImplemented", re.IGNORECASE)
+
+
+class ChecksumRefused(TransferError):
+    """The store does not know the checksum that a request carries. A push goes on with another, or without."""
 
 
 class Body(NamedTuple):
@@ -59,11 +67,12 @@ class S3Upload:
         self._spec = spec
         self._stop = stop
         self._source = S3Source(spec, spec.refresh)
+        self.sends_checksums = True  # False for a store that refuses them all; not changed while requests are made
 
     @property
     def signs_bodies(self) -> bool:
-        """Whether a body's SHA-256 is wanted: without TLS the signature is what protects it."""
-        return self._source.endpoint.url.startswith("http:")
+        """Whether a body's SHA-256 is wanted: without TLS, or a checksum, the signature is what protects it."""
+        return not self.sends_checksums or self._source.endpoint.url.startswith("http:")
 
     def close(self) -> None:
         """End all connections."""
@@ -76,13 +85,13 @@ class S3Upload:
 
     def put(self, key: str, body: Body) -> str | None:
         """Write an object in one request; returns its ETag."""
-        headers, _ = self._send("PUT", key, {}, _checksum_headers(body.checksum), body)
+        headers, _ = self._send("PUT", key, {}, self._checksum_headers(body.checksum), body)
         return headers.get("etag")
 
     def create(self, key: str, algorithm: str) -> str:
         """Begin a multipart upload and return its id."""
         wanted = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": "FULL_OBJECT"}
-        _, answer = self._send("POST", key, {"uploads": ""}, wanted)
+        _, answer = self._send("POST", key, {"uploads": ""}, wanted if self.sends_checksums else {})
         upload = xml.text(answer, "UploadId") if answer is not None else ""
         if not upload:
             raise TransferError(f"{self._named(key)}: the store began no multipart upload: is the endpoint right?")
@@ -91,7 +100,7 @@ class S3Upload:
     def put_part(self, key: str, upload: str, number: int, body: Body) -> Uploaded:
         """Write one part; numbers begin at 1."""
         parameters = {"partNumber": str(number), "uploadId": upload}
-        headers, _ = self._send("PUT", key, parameters, _checksum_headers(body.checksum), body)
+        headers, _ = self._send("PUT", key, parameters, self._checksum_headers(body.checksum), body)
         return Uploaded(number, headers.get("etag", ""), body.checksum)
 
     def complete(
@@ -101,7 +110,8 @@ class S3Upload:
         name = f"Checksum{checksum.algorithm}"
         listed = "".join(
             f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
-            f"<{name}>{part.checksum.shown}</{name}></Part>"
+            + (f"<{name}>{part.checksum.shown}</{name}>" if self.sends_checksums else "")
+            + "</Part>"
             for part in sorted(parts)
         )
         content = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
@@ -110,8 +120,9 @@ class S3Upload:
             "x-amz-checksum-type": "FULL_OBJECT",
             "x-amz-mp-object-size": str(size_bytes),
         }
+        sent = headers if self.sends_checksums else {}
         try:
-            _, answer = self._send("POST", key, {"uploadId": upload}, headers, Body.of(content, checksum))
+            _, answer = self._send("POST", key, {"uploadId": upload}, sent, Body.of(content, checksum))
         except DisklessError as error:
             # The answer to an attempt that succeeded may have been lost.
             etag = self._etag_of(key, checksum)
@@ -141,7 +152,7 @@ class S3Upload:
             parameters["upload-id-marker"] = xml.text(answer, "NextUploadIdMarker")
 
     def _etag_of(self, key: str, checksum: Checksum) -> str | None:
-        """Return the ETag of an object if it is there with this checksum."""
+        """Return the ETag of an object if it is there with this checksum, and the store can say so."""
         try:
             headers, _ = self._send("HEAD", key, {}, {"x-amz-checksum-mode": "ENABLED"})
         except DisklessError:
@@ -187,6 +198,8 @@ class S3Upload:
         # CompleteMultipartUpload may find out late that it fails, when it has said 200.
         failed_late = status == 200 and "<Error>" in text[:500]
         if not 200 <= status < 300 or failed_late:
+            if any(name.startswith("x-amz-checksum") for name in headers) and _refuses_checksum(status, text):
+                raise ChecksumRefused(f"{self._named(key)}: the server refuses the checksum ({status})")
             shown = 500 if failed_late else status
             region = self._source.region
             raise failure(self._spec, shown, text, answer_headers, region, self._named(key), needs=WRITING)
@@ -198,9 +211,14 @@ class S3Upload:
     def _named(self, key: str) -> str:
         return f"s3://{self._spec.url.bucket}/{key}" if key else f"s3://{self._spec.url.bucket}"
 
+    def _checksum_headers(self, checksum: Checksum) -> dict[str, str]:
+        if not self.sends_checksums:
+            return {}
+        return {
+            "x-amz-sdk-checksum-algorithm": checksum.algorithm,
+            f"x-amz-checksum-{checksum.algorithm.lower()}": base64.b64encode(checksum.digest).decode(),
+        }
 
-def _checksum_headers(checksum: Checksum) -> dict[str, str]:
-    return {
-        "x-amz-sdk-checksum-algorithm": checksum.algorithm,
-        f"x-amz-checksum-{checksum.algorithm.lower()}": base64.b64encode(checksum.digest).decode(),
-    }
+
+def _refuses_checksum(status: int, text: str) -> bool:
+    return status in (400, 501) and bool(_UNKNOWN.search(text) and _ABOUT_CHECKSUMS.search(text))
