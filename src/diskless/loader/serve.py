@@ -247,7 +247,8 @@ class Service:
             return
         wanted = {self._file_of[gate] for gate in gates.wanted() if gate in self._file_of}
         if not self._lazy:
-            transfer.hurry(wanted)
+            if wanted:
+                transfer.hurry(wanted)
             return
         assert self._room is not None
         for number in wanted:

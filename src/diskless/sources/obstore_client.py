@@ -62,7 +62,10 @@ def read_pinned(store: Any, path: str, spec: SourceSpec, entry: Object, start: i
         _check(entry, named, (start, end), answer)
         if entry.etag is None and seconds(answer.meta["last_modified"]) != entry.mtime_ns // 10**9:
             raise ObjectChanged(f"{named} was written again while it was read (at byte {start})")
-        yield from answer.stream(min_chunk_size=CHUNK_BYTES)
+        if end - start <= CHUNK_BYTES:
+            yield answer.bytes()  # at once is cheaper
+        else:
+            yield from answer.stream(min_chunk_size=CHUNK_BYTES)
     except DisklessError:
         raise
     except Exception as error:
