@@ -258,6 +258,31 @@ def test_three_loads_at_once_that_together_exceed_a_control_group_end_complete_o
     assert outcomes[0].split() in (["complete", "complete", "refused"], ["complete", "refused", "refused"])
 
 
+def test_three_processes_at_once_that_together_exceed_a_control_group_end_complete_or_refused() -> None:
+    """Each has found enough free when it began. Of 160 MiB each."""
+    script = AT_ONCE.replace("NAMES", "'a'")
+    with (
+        FaultServer({f"a/{number}": EIGHT_MIB for number in range(20)}) as server,
+        _in_a_group(420 * MIB) as group,
+    ):
+        programs = [
+            subprocess.Popen(
+                [*group, *command(server, script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment(PYTHONPATH=str(SOURCE)),
+            )
+            for _ in range(3)
+        ]
+        outcomes = [program.stdout.readline().strip() for program in programs if program.stdout is not None]
+        killed = _killed(group)
+        for program in programs:
+            program.communicate()
+        assert killed == 0
+    assert set(outcomes) <= {"complete", "refused"} and "complete" in outcomes
+
+
 def _killed(group: list[str]) -> int:
     """Return how many processes of the group were killed for memory."""
     path = Path(group[-1]).parent

@@ -18,6 +18,7 @@ from diskless.loader.plan import LEAST_BYTES, Part, plan
 if TYPE_CHECKING:
     from diskless.loader.trace import Trace
     from diskless.loader.verification import Piece, Verification
+    from diskless.loader.watch import Watch
     from diskless.sources import Object, Source
 
 # A part may fail this often in a row without a byte of progress. A whole transfer has more, and one more for each part
@@ -26,6 +27,8 @@ ATTEMPTS = 6
 RETRIES = 200
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 REPORT_INTERVAL_S = 0.1
+# After so many bytes it is looked at first whether there is still room for the rest: small transfers do without.
+_FIRST_LOOK_BYTES = 8 << 20
 
 # How Python and obstore's runtime say it; once that could not start, it says the last to whoever comes next.
 _NO_THREAD = ("can't start new thread", "can't spawn worker thread", "PoisonError")
@@ -96,6 +99,8 @@ class Transfer:
         self._bytes_left: Counter[int] = Counter()
         self._failed: dict[int, BaseException] = {}
         self._done_bytes = 0
+        self._look_at = _FIRST_LOOK_BYTES
+        self._watch: Watch | None = None
         self._completed: list[Part] = []
         self._dropped: list[int] = []
         self._arrived = 0
@@ -386,6 +391,18 @@ class Transfer:
         with self._lock:
             self._done_bytes += size_bytes
             self._bytes_left[file] -= size_bytes
+            looks = self._done_bytes >= self._look_at
+            if looks:
+                self._look_at = 1 << 62  # nobody else meanwhile
+        if looks:
+            self._look_at = self._done_bytes + self._watched().look()
+
+    def _watched(self) -> Watch:
+        if self._watch is None:
+            from diskless.loader.watch import Watch  # late: see there
+
+            self._watch = Watch()
+        return self._watch
 
     def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()

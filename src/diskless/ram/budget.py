@@ -94,9 +94,18 @@ def memory_limits() -> list[Limit]:
     if "MemAvailable" in machine:
         available, total = machine["MemAvailable"] * 1024, machine.get("MemTotal", 0) * 1024
         limits.append(Limit(available, total, "the machine's available memory", counts_all=True))
-    for directory, version in _control_groups():
-        limits.extend(_group_limit(directory, version))
-    return limits
+    return limits + ControlGroups().limits()
+
+
+class ControlGroups:
+    """The memory control groups of this process, to be looked at more than once."""
+
+    def __init__(self) -> None:
+        self._groups = _control_groups()
+
+    def limits(self) -> list[Limit]:
+        """Return what each of them that has a limit leaves now."""
+        return [limit for directory, version in self._groups for limit in _group_limit(directory, version)]
 
 
 def directory_limits(path: str) -> list[Limit]:
