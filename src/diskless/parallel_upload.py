@@ -7,7 +7,7 @@ import os
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -70,9 +70,15 @@ class ParallelUpload:
     """
 
     def __init__(
-        self, upload: S3Upload, files: Sequence[tuple[LocalFile, str]], stop: threading.Event, algorithm: str
+        self,
+        upload: S3Upload,
+        files: Sequence[tuple[LocalFile, str]],
+        stop: threading.Event,
+        algorithm: str,
+        conditions: Mapping[str, str],
     ) -> None:
         self._upload = upload
+        self._conditions = conditions  # on which each object is written
         self._stop = stop
         self._algorithm = algorithm
         self._files: list[_File] = []
@@ -169,7 +175,7 @@ class ParallelUpload:
         body = self._body(part, buffer)
         etag = None
         if part.alone:
-            etag = self._upload.put(file.key, body)
+            etag = self._upload.put(file.key, body, self._conditions)
         else:
             with file.lock:
                 if file.upload is None:
@@ -186,7 +192,7 @@ class ParallelUpload:
                 if not part.alone and file.upload is not None:
                     checksum = self._whole(file, buffer)
                     size = file.local.size_bytes
-                    etag = self._upload.complete(file.key, file.upload, file.parts, checksum, size)
+                    etag = self._upload.complete(file.key, file.upload, file.parts, checksum, size, self._conditions)
                     file.sent = Sent(checksum, etag)
                 else:
                     file.sent = Sent(body.checksum, etag)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diskless.errors import AccessDenied, AlreadyExists, DisklessError, InvalidOption
+from diskless.errors import AccessDenied, AlreadyExists, DisklessError, InvalidOption, ObjectChanged
 
 if TYPE_CHECKING:
     from diskless.local_files import LocalFile
@@ -73,10 +73,10 @@ def push(
         How much was uploaded where.
 
     Raises:
-        AlreadyExists: something is at `url`, and `overwrite` is not set.
+        AlreadyExists: something is at `url`, or came there at the same moment, and `overwrite` is not set.
         NotFound: nothing is at `path`, or nothing that the patterns leave, or there is no such bucket.
         InvalidURL, InvalidOption: an argument makes no sense, or a file cannot be an object.
-        ObjectChanged: a file changed meanwhile.
+        ObjectChanged: a file changed meanwhile, or another push to the same prefix began.
         CredentialsError, AccessDenied: the store does not let this caller write.
         SourceUnavailable, TransferError: the store could not be reached, or failed, again and again.
 
@@ -153,25 +153,32 @@ class _Push:
         self._stop = stop
         self._sending: ParallelUpload
         self._began = False
+        self._claim: str | None = None  # the ETag of the manifest that says so
 
     def run(self, *, overwrite: bool) -> None:
+        from diskless.sources.s3_upload import PreconditionFailed
+
         self._look(overwrite=overwrite)
-        self._abort_left_behind()
         try:
-            sent = self._send()
+            sent = self._send({} if overwrite else {"if-none-match": "*"})
             for file in self._files:
                 file.check()
             if self._of_directory:
-                self._put_manifest(self._written(sent))
+                self._put_manifest(self._written(sent), {"if-match": self._claim} if self._claim else {})
         except BaseException as error:
             left = self._give_up()
+            if isinstance(error, PreconditionFailed):
+                raise self._overtaken() from None
             if isinstance(error, DisklessError):
                 raise type(error)(f"{error}{left}") from None
             _log.warning("the push to %s did not end%s", self._spec.display, left)
             raise
 
-    def _send(self) -> list[Sent]:
-        """Send the files, with the best checksum that the store knows; with none where it refuses them all."""
+    def _send(self, conditions: Mapping[str, str]) -> list[Sent]:
+        """Send the files, with the best checksum that the store knows; with none where it refuses them all.
+
+        The `conditions` are those of the manifest that says that the push is under way, or of the single file.
+        """
         from diskless.parallel_upload import ParallelUpload, algorithms
         from diskless.sources import manifest
         from diskless.sources.s3_upload import ChecksumRefused
@@ -180,11 +187,13 @@ class _Push:
         total_bytes = sum(file.size_bytes for file in self._files)
         names = algorithms()
         for algorithm, instead in zip([*names, names[0]], [*names[1:], None, None], strict=True):
-            self._sending = ParallelUpload(self._upload, pairs, self._stop, algorithm)
+            of_files = {} if self._of_directory else conditions
+            self._sending = ParallelUpload(self._upload, pairs, self._stop, algorithm, of_files)
             try:
-                if self._of_directory:
-                    self._put_manifest(manifest.unfinished())
+                if self._of_directory and not self._began:
+                    self._claim = self._put_manifest(manifest.unfinished(), conditions)
                     self._began = True
+                self._abort_left_behind()
                 return self._sending.run(lambda done_bytes: self._show.update(done_bytes, total_bytes))
             except ChecksumRefused as error:
                 level = logging.INFO if instead else logging.WARNING
@@ -193,6 +202,19 @@ class _Push:
                 self._stop.clear()
                 self._upload.sends_checksums = instead is not None
         raise AssertionError("unreachable: a checksum that is not sent is not refused")
+
+    def _overtaken(self) -> DisklessError:
+        """Return the error of a push whose condition did not hold: somebody else writes there, too."""
+        url = self._spec.display
+        if self._began:
+            return ObjectChanged(
+                f"{url}: another push to it has begun meanwhile: what is there are files of both, which readers may be "
+                "refused: push again with overwrite=True when the other has ended"
+            )
+        return AlreadyExists(
+            f"{url}: something else has written there since this push has begun: push elsewhere, or with "
+            "overwrite=True when that has ended"
+        )
 
     def _look(self, *, overwrite: bool) -> None:
         """Raise AlreadyExists where the push would replace something unasked, or could not be read back."""
@@ -229,10 +251,10 @@ class _Push:
                     _log.info("%s: a multipart upload that was left behind is aborted", key)
                     self._upload.abort(key, upload)
 
-    def _put_manifest(self, content: bytes) -> None:
+    def _put_manifest(self, content: bytes, conditions: Mapping[str, str]) -> str | None:
         from diskless.sources import manifest
 
-        self._upload.put(self._prefix + manifest.NAME, _body(content))
+        return self._upload.put(self._prefix + manifest.NAME, _body(content), conditions)
 
     def _written(self, sent: Sequence[Sent]) -> bytes:
         from diskless.sources import manifest

@@ -23,8 +23,15 @@ from diskless.sources.spec import Object, SourceSpec
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired", "RequestExpired"}
 _REJECTED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "InvalidSecurity"}
 _MISPLACED = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-# The last ones: bytes that were damaged on their way to the store.
-_PASSING = {"SlowDown", "RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"}
+# The last ones: bytes that were damaged on their way to the store, and two writers at once.
+_PASSING = {
+    "SlowDown",
+    "RequestTimeout",
+    "IncompleteBody",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "ConditionalRequestConflict",
+}
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>|expecting '([a-z0-9-]+)'")
 # Where obstore's debug text says why a connection failed; its first line does not.

@@ -21,6 +21,7 @@ with ``s3://bucket/a`` that of ``a/b/`` is a file like others.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,8 +45,8 @@ class File:
 
 
 def unfinished() -> bytes:
-    """Return the manifest of a push that is under way."""
-    return _written([], complete=False)
+    """Return the manifest of a push that is under way; no two are the same, so that its ETag tells whose it is."""
+    return _written([], complete=False, push=secrets.token_hex(16))
 
 
 def written(files: Iterable[File]) -> bytes:
@@ -53,8 +54,8 @@ def written(files: Iterable[File]) -> bytes:
     return _written([vars(file) for file in files], complete=True)
 
 
-def _written(files: list[dict[str, Any]], *, complete: bool) -> bytes:
-    return json.dumps({"diskless_manifest": _VERSION, "complete": complete, "files": files}, indent=1).encode()
+def _written(files: list[dict[str, Any]], *, complete: bool, **more: str) -> bytes:
+    return json.dumps({"diskless_manifest": _VERSION, "complete": complete, **more, "files": files}, indent=1).encode()
 
 
 def read(content: bytes, url: str) -> list[File]:

@@ -29,10 +29,21 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 # How stores say that they do not know a checksum; one that does not match is none of these (BadDigest, InvalidDigest).
 _UNKNOWN = re.compile(r"<Code>(?:InvalidRequest|InvalidArgument|UnsupportedArgument|NotImplemented)</Code>")
 _ABOUT_CHECKSUMS = re.compile(r"checksum|crc|<Code>NotImplemented", re.IGNORECASE)
+_CONDITIONS = ("if-match", "if-none-match")
+_ABOUT_CONDITIONS = re.compile(r"if-(?:none-)?match|conditional", re.IGNORECASE)
+_ALWAYS: Mapping[str, str] = {}
 
 
 class ChecksumRefused(TransferError):
     """The store does not know the checksum that a request carries. A push goes on with another, or without."""
+
+
+class PreconditionFailed(TransferError):
+    """Something else is at the key than was asked for: somebody else has written there."""
+
+
+class _ConditionRefused(TransferError):
+    """The store knows no conditional writes."""
 
 
 class Body(NamedTuple):
@@ -83,9 +94,21 @@ class S3Upload:
         objects, more = self._source.page({"prefix": prefix})
         return [entry.key for entry in objects], more is not None
 
-    def put(self, key: str, body: Body) -> str | None:
-        """Write an object in one request; returns its ETag."""
-        headers, _ = self._send("PUT", key, {}, self._checksum_headers(body.checksum), body)
+    def put(self, key: str, body: Body, conditions: Mapping[str, str] = _ALWAYS) -> str | None:
+        """Write an object in one request; returns its ETag.
+
+        `conditions` are ``{"if-none-match": "*"}`` for a new object, ``{"if-match": etag}`` to replace just that one:
+        PreconditionFailed where they do not hold. A store that knows no such thing writes.
+        """
+        said = self._checksum_headers(body.checksum)
+        try:
+            headers, _ = self._send_if(conditions, "PUT", key, {}, said, body)
+        except PreconditionFailed:
+            # The answer to an attempt that succeeded may have been lost.
+            etag = self._etag_of(key, body.checksum)
+            if etag is None:
+                raise
+            return etag
         return headers.get("etag")
 
     def create(self, key: str, algorithm: str) -> str:
@@ -104,9 +127,15 @@ class S3Upload:
         return Uploaded(number, headers.get("etag", ""), body.checksum)
 
     def complete(
-        self, key: str, upload: str, parts: Sequence[Uploaded], checksum: Checksum, size_bytes: int
+        self,
+        key: str,
+        upload: str,
+        parts: Sequence[Uploaded],
+        checksum: Checksum,
+        size_bytes: int,
+        conditions: Mapping[str, str] = _ALWAYS,
     ) -> str | None:
-        """Let the parts become the object, if its checksum is this; returns its ETag."""
+        """Let the parts become the object, if its checksum is this; returns its ETag. `conditions` as for `put`."""
         name = f"Checksum{checksum.algorithm}"
         listed = "".join(
             f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag>"
@@ -122,7 +151,7 @@ class S3Upload:
         }
         sent = headers if self.sends_checksums else {}
         try:
-            _, answer = self._send("POST", key, {"uploadId": upload}, sent, Body.of(content, checksum))
+            _, answer = self._send_if(conditions, "POST", key, {"uploadId": upload}, sent, Body.of(content, checksum))
         except DisklessError as error:
             # The answer to an attempt that succeeded may have been lost.
             etag = self._etag_of(key, checksum)
@@ -159,6 +188,20 @@ class S3Upload:
             return None
         there = headers.get(f"x-amz-checksum-{checksum.algorithm.lower()}") == checksum.shown
         return headers.get("etag") if there else None
+
+    def _send_if(
+        self,
+        conditions: Mapping[str, str],
+        method: str,
+        key: str,
+        parameters: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Body,
+    ) -> tuple[Mapping[str, str], Any]:
+        try:
+            return self._send(method, key, parameters, {**headers, **conditions}, body)
+        except _ConditionRefused:
+            return self._send(method, key, parameters, headers, body)
 
     def _send(
         self,
@@ -198,6 +241,11 @@ class S3Upload:
         # CompleteMultipartUpload may find out late that it fails, when it has said 200.
         failed_late = status == 200 and "<Error>" in text[:500]
         if not 200 <= status < 300 or failed_late:
+            if any(name in headers for name in _CONDITIONS):
+                if status == 412 or (status == 404 and "if-match" in headers):
+                    raise PreconditionFailed(f"{self._named(key)} was written by somebody else ({status})")
+                if status == 501 or (status == 400 and _ABOUT_CONDITIONS.search(text)):
+                    raise _ConditionRefused(f"{self._named(key)}: the server writes on no condition ({status})")
             if any(name.startswith("x-amz-checksum") for name in headers) and _refuses_checksum(status, text):
                 raise ChecksumRefused(f"{self._named(key)}: the server refuses the checksum ({status})")
             shown = 500 if failed_late else status
