@@ -31,10 +31,9 @@ def _together(pushes: list[tuple[Path, str]], monkeypatch: pytest.MonkeyPatch, *
 
     def looked(self: s3_upload.S3Upload, prefix: str) -> tuple[list[str], bool]:
         found = keys(self, prefix)
-        if prefix.endswith("/") or prefix == "one":
-            if not getattr(seen, "waited", False):
-                seen.waited = True
-                barrier.wait(60)
+        if (prefix.endswith("/") or prefix == "one") and not getattr(seen, "waited", False):
+            seen.waited = True
+            barrier.wait(60)
         return found
 
     monkeypatch.setattr(s3_upload.S3Upload, "keys", looked)
