@@ -299,7 +299,6 @@ class Job:
                 if not self._listed.is_set():
                     names = ["" if is_object else entry.path for entry in objects]
                     self.files = dict(zip(names, files, strict=True))
-                    self._listed.set()
             self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
         finally:
             with LOCK:
@@ -413,9 +412,11 @@ class Job:
                 on_file,
                 lazy,
                 self._on_event,
+                self._listed.set,  # who opens a file from now on may hold the GIL
                 verify=self.request.verify,
                 most_connections=self._connections(),
             )
+        self._listed.set()
         with LOCK:
             for _, file in work:
                 self.store.settle(file, complete=True)

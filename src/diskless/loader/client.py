@@ -165,6 +165,7 @@ class Job:
         on_file: Callable[[int], None] = lambda number: None,
         lazy: Lazy | None = None,
         on_event: EventFunction | None = None,
+        on_begun: Callable[[], None] = lambda: None,
         *,
         verify: bool = False,
         most_connections: int = MOST,
@@ -172,7 +173,8 @@ class Job:
         """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
         `on_progress` is called about ten times a second with the bytes in place, `on_file` with the number of each file
-        that is complete; with `verify` its bytes are what the store has a checksum of by then, or ChecksumMismatch is
+        that is complete, and `on_begun` when the Loader knows what to fetch: from then on it needs nothing of this
+        process. With `verify` a file's bytes are what the store has a checksum of by then, or ChecksumMismatch is
         raised, or InvalidOption where it has none. `on_event` is called with each PartFetched and Retried; without it
         the Loader notes none.
 
@@ -182,7 +184,7 @@ class Job:
         self._most_bytes = lazy.most_bytes if lazy is not None else None
         self._with_replacements(
             lambda channel: self._fetch(
-                channel, files, progress, on_progress, on_file, lazy, on_event, verify, most_connections
+                channel, files, progress, on_progress, on_file, lazy, on_event, on_begun, verify, most_connections
             )
         )
 
@@ -218,6 +220,7 @@ class Job:
         on_file: Callable[[int], None],
         lazy: Lazy | None,
         on_event: EventFunction | None,
+        on_begun: Callable[[], None],
         verify: bool,
         connections: int,
     ) -> None:
@@ -246,6 +249,7 @@ class Job:
         ]
         self._send_files(channel, [files[number] for number in numbers], entries)
         if not numbers:
+            on_begun()
             return
         with self._lock:
             if self._most_bytes is not None:
@@ -256,6 +260,7 @@ class Job:
                 "connections": connections,
             }
             channel.send({"op": "fetch", **wishes, "trace": on_event is not None})
+        on_begun()
         retries_before, received = self.stats.retries, 0
         while True:
             try:
@@ -286,6 +291,10 @@ class Job:
                     path = files[numbers[number]].entry.path
                     on_event(PartFetched(path, *rest) if kind == "part" else Retried(path, *rest))
             elif message["op"] == "complete":
+                # The last report may have found the connection full.
+                for number in [number for number in numbers if progress.missing(number)]:
+                    progress.parts[number].append(Part(number, 0, files[number].entry.size_bytes))
+                    on_file(number)
                 return
 
     def _connected(self) -> Channel:
