@@ -56,6 +56,7 @@ def run(
     """
     # Orphans of the program (the Loader is one) become our children: so they can be waited for, and their CPU counted.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    keep = [*keep, *children(os.getpid())]
     with ExitStack() as stack:
         own = stack.enter_context(group())
         sampler = stack.enter_context(_Sampler(os.getpid(), keep)) if own is None else None
