@@ -393,7 +393,7 @@ class Transfer:
             self._bytes_left[file] -= size_bytes
             looks = self._done_bytes >= self._look_at
             if looks:
-                self._look_at = 1 << 62  # nobody else meanwhile
+                self._look_at = self._done_bytes + _FIRST_LOOK_BYTES  # nobody else meanwhile, and again if this raises
         if looks:
             self._look_at = self._done_bytes + self._watched().look()
 
