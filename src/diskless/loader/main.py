@@ -54,6 +54,7 @@ def main() -> None:
 
 
 def _import_early() -> None:
+    """Import what nearly every job uses, and finds imported then."""
     import obstore.store  # noqa: F401
 
     import diskless.sources.s3  # noqa: F401

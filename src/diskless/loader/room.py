@@ -68,23 +68,19 @@ class Room:
                 self._droppable.pop(held, None)
 
     def _make_room(self, need_bytes: int, name: str, most_bytes: int | None) -> None:
-        by_use: list[tuple[Transfer, int]] | None = None
-        while True:
-            free, total, limit = self._free(need_bytes, most_bytes)
-            if need_bytes <= free:
-                return
-            if by_use is None:
-                by_use = sorted(self._droppable, key=lambda held: os.fstat(self._droppable[held].fd).st_atime_ns)
-                by_use.reverse()
-            while by_use and not self._drop(by_use[-1]):
-                by_use.pop()
-            if not by_use:
-                raise BudgetExceeded(
-                    f"{name} needs {format_size(need_bytes)} and {format_size(max(0, free))} are free: the limit is "
-                    f"{limit} ({format_size(total)}), and what was loaded is in use. Close what is open, close other "
-                    "Mounts, or give the process more memory; the next open tries again"
-                )
-            by_use.pop()
+        free, total, limit = self._free(need_bytes, most_bytes)
+        if need_bytes <= free:
+            return
+        for held in sorted(self._droppable, key=lambda held: os.fstat(self._droppable[held].fd).st_atime_ns):
+            if self._drop(held):
+                free, total, limit = self._free(need_bytes, most_bytes)
+                if need_bytes <= free:
+                    return
+        raise BudgetExceeded(
+            f"{name} needs {format_size(need_bytes)} and {format_size(max(0, free))} are free: the limit is "
+            f"{limit} ({format_size(total)}), and what was loaded is in use. Close what is open, close other "
+            "Mounts, or give the process more memory; the next open tries again"
+        )
 
     def _free(self, need_bytes: int, most_bytes: int | None) -> tuple[int, int, str]:
         """Return what the tightest limit leaves, that limit, and its name."""

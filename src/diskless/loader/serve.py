@@ -250,20 +250,23 @@ class Service:
             if wanted:
                 transfer.hurry(wanted)
             return
-        assert self._room is not None
         for number in wanted:
-            name, until = self._files[number][0].key, time.monotonic() + _ROOM_WAIT_S
-            while True:
-                try:
-                    self._room.fetch(transfer, number, name, self._most_bytes)
-                except BudgetExceeded as error:
-                    if time.monotonic() < until:
-                        time.sleep(_ROOM_WAIT_S / 10)
-                        continue
-                    self._refuse_file(number, error)
-                except BaseException as error:
-                    self._refuse_file(number, error)
-                break
+            try:
+                self._fetch_lazily(transfer, number)
+            except BaseException as error:
+                self._refuse_file(number, error)
+
+    def _fetch_lazily(self, transfer: Transfer, number: int) -> None:
+        """Have a lazy file fetched; BudgetExceeded where there is no room for it, nor a moment later."""
+        assert self._room is not None
+        until = time.monotonic() + _ROOM_WAIT_S
+        while True:
+            try:
+                return self._room.fetch(transfer, number, self._files[number][0].key, self._most_bytes)
+            except BudgetExceeded:
+                if time.monotonic() >= until:
+                    raise
+            time.sleep(_ROOM_WAIT_S / 10)
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""
