@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import native_api as native
-from diskless.errors import Cancelled, DisklessError, InvalidOption, NotFound, TransferError
+from diskless.errors import Cancelled, DisklessError, TransferError
 from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted, kept_bytes
+from diskless.selection import select
 from diskless.stats import Meter, Stats
 
 if TYPE_CHECKING:
     from diskless.loader import client
-    from diskless.sources import Listing, Object, SourceSpec
+    from diskless.sources import Object, SourceSpec
 
 _log = logging.getLogger("diskless")
 # How often a job that waits for another's files looks whether it was cancelled.
@@ -90,25 +90,15 @@ class Job:
         self._loading_pid: int | None = None
 
     @classmethod
-    def join(
-        cls,
-        request: Request,
-        spec: SourceSpec,
-        store: Store,
-        budget_bytes: int | None,
-        show: Display,
-        on_event: EventFunction | None = None,
-        *,
-        lazy: bool = False,
-    ) -> tuple[Job, bool]:
-        """Return the job of an equal request, or a new one and True: then the caller has to `start` it.
+    def join(cls, request: Request, make: Callable[[], Job]) -> tuple[Job, bool]:
+        """Return the job of an equal request, or what `make` makes and True: then the caller has to `start` it.
 
         The caller holds LOCK. A lazy job that somebody joins who wants all is told so by `fetch_all`.
         """
         job = _joinable.get(request)
         if job is not None and not job.failed:
             return job, False
-        job = _joinable[request] = cls(request, spec, store, budget_bytes, show, on_event, lazy=lazy)
+        job = _joinable[request] = make()
         return job, True
 
     def __repr__(self) -> str:
@@ -437,53 +427,6 @@ def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
 
 # The jobs that Mounts and prefetches may join, by request. Guarded by LOCK.
 _joinable: dict[Request, Job] = {}
-
-
-def select(
-    listing: Listing, allow_patterns: tuple[str, ...] | None, ignore_patterns: tuple[str, ...] | None, url: str
-) -> list[Object]:
-    """Return the objects that the patterns leave, as huggingface_hub's `filter_repo_objects` reads them.
-
-    Raises NotFound when nothing is left, saying what there was.
-    """
-    objects = [
-        entry
-        for entry in listing.objects
-        if (allow_patterns is None or _matches(entry.path, allow_patterns))
-        and not (ignore_patterns is not None and _matches(entry.path, ignore_patterns))
-    ]
-    for key, why in listing.refused:
-        _log.warning("%s: the key %r is left out: %s", url, key, why)
-    if listing.objects and not objects:
-        examples = ", ".join(entry.path for entry in listing.objects[:3])
-        raise NotFound(
-            f"none of the {len(listing.objects)} objects below {url} (such as {examples}) is left by "
-            f"allow_patterns={_words(allow_patterns)} and ignore_patterns={_words(ignore_patterns)}"
-        )
-    if not objects and listing.refused:
-        raise NotFound(
-            f"no object below {url} can be a file: " + "; ".join(f"{key!r}: {why}" for key, why in listing.refused[:5])
-        )
-    return objects
-
-
-def patterns(name: str, value: object) -> tuple[str, ...] | None:
-    """Return the patterns of an argument that takes one or several; InvalidOption for anything else."""
-    if value is None:
-        return None
-    words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple, set)) else (None,)
-    if not all(isinstance(word, str) for word in words):
-        raise InvalidOption(f"{name}= is a pattern such as '*.safetensors' or a list of them")
-    # As in huggingface_hub, a pattern that ends in a slash means everything below.
-    return tuple(str(word) + "*" if str(word).endswith("/") else str(word) for word in words)
-
-
-def _matches(path: str, words: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(path, word) for word in words)
-
-
-def _words(words: tuple[str, ...] | None) -> str:
-    return "None" if words is None else str(list(words))
 
 
 def _key(spec: SourceSpec, entry: Object) -> FileKey | None:

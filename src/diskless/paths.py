@@ -285,9 +285,10 @@ def _job(
     lazy: bool = False,
 ) -> Job:
     """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
-    from diskless.job import Job, Request, patterns
+    from diskless.job import Job, Request
     from diskless.progress import display
     from diskless.ram import store_of
+    from diskless.selection import patterns
 
     # A bar would stand there for as long as the Mount.
     show = display(progress if not lazy or callable(progress) else False, spec.display)
@@ -300,7 +301,8 @@ def _job(
         verify,
     )
     with LOCK:
-        job, new = Job.join(request, spec, store_of(backing), budget_bytes, show, on_event, lazy=lazy)
+        store = store_of(backing)
+        job, new = Job.join(request, lambda: Job(request, spec, store, budget_bytes, show, on_event, lazy=lazy))
         if keep:
             job.held = True
         else:

@@ -115,12 +115,12 @@ def _find(
     local: str, allow_patterns: str | Sequence[str] | None, ignore_patterns: str | Sequence[str] | None
 ) -> list[LocalFile]:
     """Return the files to be pushed, that of a path to one with an empty name."""
-    from diskless import job, local_files
+    from diskless import local_files, selection
     from diskless.errors import NotFound
     from diskless.sources import Listing, Object, manifest
 
-    allowed = job.patterns("allow_patterns", allow_patterns)
-    ignored = job.patterns("ignore_patterns", ignore_patterns)
+    allowed = selection.patterns("allow_patterns", allow_patterns)
+    ignored = selection.patterns("ignore_patterns", ignore_patterns)
     files = {file.name: file for file in local_files.find(local)}
     if "" in files:
         return list(files.values())
@@ -129,7 +129,7 @@ def _find(
     if not files:
         raise NotFound(f"nothing to push at {local}: the directory holds no file")
     entries = [Object(file.path, file.name, file.size_bytes, None, None, 0) for file in files.values()]
-    return [files[entry.path] for entry in job.select(Listing(entries, [], False), allowed, ignored, local)]
+    return [files[entry.path] for entry in selection.select(Listing(entries, [], False), allowed, ignored, local)]
 
 
 class _Push:
