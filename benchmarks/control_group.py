@@ -6,9 +6,7 @@ to the program, without its shared part, plus the growth of shared memory (memfd
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -17,7 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_PR_SET_CHILD_SUBREAPER = 36
+from diskless.cli import process_tree
+
 _SAMPLE_S = 0.01
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -55,7 +54,7 @@ def run(
         stdin: what the program is given to read.
     """
     # Orphans of the program (the Loader is one) become our children: so they can be waited for, and their CPU counted.
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    process_tree.adopt_orphans(True)
     keep = [*keep, *children(os.getpid())]
     with ExitStack() as stack:
         own = stack.enter_context(group())
@@ -79,7 +78,7 @@ def run(
             process.wait()
             raise
         finally:
-            _reap_others(keep)
+            process_tree.end_all(keep, patience_s=10.0)
         after = os.times()
         cpu_seconds = after.children_user + after.children_system - before.children_user - before.children_system
         if own is not None:
@@ -190,21 +189,8 @@ class _Sampler:
 
     def _run(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
-            private = sum(map(_unshared_bytes, descendants(self._root, self._keep)))
+            private = sum(map(_unshared_bytes, process_tree.descendants(self._root, self._keep)))
             self.peak_bytes = max(self.peak_bytes, private + _shared_memory_bytes() - self._shared_before)
-
-
-def descendants(root: int, keep: set[int]) -> list[int]:
-    """Return the pids below `root`, without those in `keep` and theirs."""
-    found: list[int] = []
-    waiting = [root]
-    while waiting:
-        pid = waiting.pop()
-        for child in children(pid):
-            if child not in keep:
-                found.append(child)
-                waiting.append(child)
-    return found
 
 
 def children(pid: int) -> list[int]:
@@ -216,20 +202,6 @@ def children(pid: int) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def _reap_others(keep: Sequence[int], timeout_s: float = 10.0) -> None:
-    """Wait for the orphans that became ours; kill what does not end."""
-    deadline = time.monotonic() + timeout_s
-    while left := descendants(os.getpid(), set(keep)):
-        for pid in left:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                continue  # a grandchild: its parent waits for it, or it becomes ours
-        time.sleep(0.002)
 
 
 def _unshared_bytes(pid: int) -> int:

@@ -30,6 +30,7 @@ from benchmarks.fault_loads import loaders
 from benchmarks.fault_plan import ENDINGS, HEALING, NAMELESS, PART_BYTES, RENEWED, WHOLE, Ending, FaultPlan
 from benchmarks.measure import environment
 from benchmarks.verdict import Verdict
+from diskless.cli import process_tree
 from tests.loader.fault_server import FaultServer
 
 MIB = 1 << 20
@@ -260,7 +261,7 @@ class User:
 
     def end(self) -> list[str]:
         """Let the process end as a program does; return which processes are left."""
-        below = [self.pid, *control_group.descendants(self._process.pid, set())]
+        below = [self.pid, *process_tree.descendants(self._process.pid)]
         self._process.communicate(timeout=_ENDS_WITHIN_S)
         return [str(pid) for pid in below if not _gone(pid)]
 

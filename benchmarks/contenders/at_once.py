@@ -1,4 +1,4 @@
-"""Several objects at once, for clients that take one at a time."""
+"""Several threads at once, for clients that do one thing at a time."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def in_threads(transfer: Callable[[str], _Result], keys: Sequence[str], threads:
         return [transfer(keys[0])]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(transfer, keys))
+
+
+def by_threads(work: Callable[[], None], threads: int) -> None:
+    """Do `work` in so many threads, which share what there is to do; raises the first of their errors."""
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work) for _ in range(threads)]:
+            done.result()

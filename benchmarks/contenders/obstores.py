@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.contenders.at_once import in_threads
+from benchmarks.contenders.at_once import by_threads, in_threads
 from benchmarks.contenders.target import Held, Target, Transfer
 
 if TYPE_CHECKING:
@@ -41,28 +40,18 @@ def bare_loop(target: Target) -> Transfer:
             paths.append(f"/proc/self/fd/{descriptor}")
             for start in range(0, meta["size"], part_bytes):
                 parts.put((meta, descriptor, start, min(start + part_bytes, meta["size"])))
-        errors: list[BaseException] = []
 
         def fetch() -> None:
-            try:
-                while True:
-                    try:
-                        meta, descriptor, offset, end = parts.get_nowait()
-                    except queue.Empty:
-                        return
-                    options: Any = {"range": (offset, end), "if_match": meta["e_tag"]}
-                    for chunk in obstore.get(store, meta["path"], options=options).stream(min_chunk_size=chunk_bytes):
-                        offset += os.pwrite(descriptor, chunk, offset)
-            except BaseException as error:
-                errors.append(error)
+            while True:
+                try:
+                    meta, descriptor, offset, end = parts.get_nowait()
+                except queue.Empty:
+                    return
+                options: Any = {"range": (offset, end), "if_match": meta["e_tag"]}
+                for chunk in obstore.get(store, meta["path"], options=options).stream(min_chunk_size=chunk_bytes):
+                    offset += os.pwrite(descriptor, chunk, offset)
 
-        workers = [threading.Thread(target=fetch) for _ in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if errors:
-            raise errors[0]
+        by_threads(fetch, threads)
         return paths
 
     many = len(target.keys) > 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import socket
-import threading
 from urllib.parse import urlsplit
 
+from benchmarks.contenders.at_once import by_threads
 from benchmarks.contenders.target import Held, Target, Transfer
 
 _THREADS, _PART_BYTES, _BUFFER_BYTES = 8, 32 << 20, 1 << 20
@@ -29,32 +29,22 @@ def bare_sockets(target: Target) -> Transfer:
             paths.append(f"/proc/self/fd/{descriptor}")
             for start in range(0, size, _PART_BYTES):
                 parts.put((key, descriptor, start, min(start + _PART_BYTES, size)))
-        errors: list[BaseException] = []
 
         def fetch() -> None:
             buffer = memoryview(bytearray(_BUFFER_BYTES))
-            try:
-                with socket.create_connection((host, port)) as connection:
-                    while True:
-                        try:
-                            key, descriptor, position, end = parts.get_nowait()
-                        except queue.Empty:
-                            return
-                        connection.sendall(
-                            f"GET /{target.bucket}/{key} HTTP/1.1\r\nHost: {host}\r\n"
-                            f"Range: bytes={position}-{end - 1}\r\n\r\n".encode()
-                        )
-                        _receive(connection, buffer, descriptor, position, end)
-            except BaseException as error:
-                errors.append(error)
+            with socket.create_connection((host, port)) as connection:
+                while True:
+                    try:
+                        key, descriptor, position, end = parts.get_nowait()
+                    except queue.Empty:
+                        return
+                    connection.sendall(
+                        f"GET /{target.bucket}/{key} HTTP/1.1\r\nHost: {host}\r\n"
+                        f"Range: bytes={position}-{end - 1}\r\n\r\n".encode()
+                    )
+                    _receive(connection, buffer, descriptor, position, end)
 
-        workers = [threading.Thread(target=fetch) for _ in range(_THREADS)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        if errors:
-            raise errors[0]
+        by_threads(fetch, _THREADS)
         return paths
 
     return transfer
