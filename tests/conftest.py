@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from diskless.loader import process, transfer
+from diskless.sources import s3_upload
 from tests.seaweedfs import SeaweedFS
 from tests.servers import Bucket, S3Server
 
@@ -82,3 +83,10 @@ def either_way(request: pytest.FixtureRequest) -> None:
     """Both ways in turn."""
     if request.param == "threads":
         request.getfixturevalue("in_threads")
+
+
+@pytest.fixture
+def short_upload_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload that fails tries again at once."""
+    monkeypatch.setattr(s3_upload, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(s3_upload, "LONGEST_PAUSE_S", 0.01)

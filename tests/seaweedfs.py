@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.servers import free_port, wait_for_port
+from tests.servers import free_port, s3_client, wait_for_port
 
 _PARTS = ("master", "volume", "filer", "s3")
 _READER = {"aws_access_key_id": "AKIDREADER", "aws_secret_access_key": "reader-secret"}
@@ -72,9 +72,7 @@ class SeaweedFS:
             stderr=subprocess.DEVNULL,
         )
         wait_for_port(self._ports["s3.port"], self._process)
-        import boto3
-
-        self.client: Any = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **self.credentials)
+        self.client = s3_client(self.endpoint, self.credentials)
         return self
 
     def __exit__(

@@ -31,6 +31,13 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], timeout_s: float 
     raise TimeoutError(f"nobody listens on port {port}")
 
 
+def s3_client(endpoint: str, credentials: dict[str, str]) -> Any:
+    """Return boto3's client of a server."""
+    import boto3
+
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **credentials)
+
+
 class S3Server:
     """moto's S3 server in a process of its own."""
 
@@ -46,9 +53,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
         )
         wait_for_port(self.port, self._process)
-        import boto3
-
-        self.client: Any = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **self.credentials)
+        self.client = s3_client(self.endpoint, self.credentials)
         return self
 
     def __exit__(

@@ -16,40 +16,25 @@ import pytest
 
 import diskless
 from diskless import native_api as native
-from diskless.sources import manifest, s3_upload
+from diskless.sources import manifest
 from tests.servers import free_port
 from tests.sources.stub_server import Answer, Asked, StubServer, s3_error
-from tests.upload_store import UploadStore
+from tests.upload_store import UploadStore, storage_options, write_files
 
 MIB = 1 << 20
 BIG = os.urandom(17 * MIB + 5)
 FILES = {"config.json": b"{}", "empty": b"", "weights/big.bin": BIG, "weights/ü + %41&.txt": b"name"}
 
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(s3_upload, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(s3_upload, "LONGEST_PAUSE_S", 0.01)
+pytestmark = pytest.mark.usefixtures("short_upload_pauses")
 
 
 @pytest.fixture
 def directory(tmp_path) -> Path:
-    return _write(tmp_path / "model", FILES)
-
-
-def _write(path: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(data)
-    return path
+    return write_files(tmp_path / "model", FILES)
 
 
 def _contents(path: str) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
-
-
-def _options(server: StubServer) -> dict[str, str]:
-    return {"key": "AKID", "secret": "secret", "region": "us-east-1", "endpoint_url": server.url}
 
 
 # There and back, by moto.
@@ -67,7 +52,7 @@ def test_a_directory_comes_back_the_same(s3_env, bucket, directory, backing):
 @pytest.mark.skipif(not native.available(), reason="needs the Tree")
 def test_a_scratch_is_saved_and_comes_back(s3_env, bucket):
     with diskless.scratch() as path:
-        _write(Path(path), FILES)
+        write_files(Path(path), FILES)
         diskless.push(path, f"{bucket.url}/m/")
     with diskless.mount(f"{bucket.url}/m", verify=True) as path:
         assert _contents(path) == FILES
@@ -125,13 +110,13 @@ def test_a_file_goes_to_a_key_or_keeps_its_name(s3_env, bucket, tmp_path, url, k
 
 def test_many_small_files(s3_env, bucket, tmp_path):
     many = {f"{number % 7}/{number}": b"%d" % number for number in range(150)}
-    diskless.push(_write(tmp_path / "many", many), f"{bucket.url}/m")
+    diskless.push(write_files(tmp_path / "many", many), f"{bucket.url}/m")
     with diskless.mount(f"{bucket.url}/m", verify=True) as path:
         assert _contents(path) == many
 
 
 def test_links_are_followed_as_in_a_hubs_cache(s3_env, bucket, tmp_path):
-    _write(tmp_path, {"blobs/1": b"one", "blobs/2": b"two", "snapshot/file": b"f"})
+    write_files(tmp_path, {"blobs/1": b"one", "blobs/2": b"two", "snapshot/file": b"f"})
     (tmp_path / "snapshot/model").symlink_to("../blobs/1")
     (tmp_path / "snapshot/sub").symlink_to("../blobs")
     diskless.push(tmp_path / "snapshot", f"{bucket.url}/m")
@@ -165,7 +150,7 @@ def test_what_is_there_is_replaced_only_when_asked(s3_env, bucket, directory):
     diskless.push(directory, f"{bucket.url}/m", overwrite=True)
     with diskless.mount(f"{bucket.url}/m", verify=True) as path:
         assert _contents(path) == FILES, "what else is there does not show"
-    again = _write(directory.parent / "again", {"config.json": b"2"})
+    again = write_files(directory.parent / "again", {"config.json": b"2"})
     diskless.push(again, f"{bucket.url}/m", overwrite=True)
     with diskless.mount(f"{bucket.url}/m", verify=True) as path:
         assert _contents(path) == {"config.json": b"2"}
@@ -240,7 +225,7 @@ def test_what_cannot_be_an_object_is_named_before_anything_is_sent(no_uploads, t
     (tmp_path / "model").mkdir()
     make(tmp_path / "model")
     with pytest.raises(diskless.InvalidOption, match=said):
-        diskless.push(tmp_path / "model", "s3://models/m", storage_options=_options(no_uploads))
+        diskless.push(tmp_path / "model", "s3://models/m", storage_options=storage_options(no_uploads))
 
 
 @pytest.fixture
@@ -252,7 +237,7 @@ def no_uploads(s3_env):
 
 
 def test_nothing_to_push_is_named(no_uploads, tmp_path):
-    options = _options(no_uploads)
+    options = storage_options(no_uploads)
     with pytest.raises(diskless.NotFound, match=r"nothing to push at .*/nothing: No such file"):
         diskless.push(tmp_path / "nothing", "s3://models/m", storage_options=options)
     (tmp_path / "model" / "sub").mkdir(parents=True)
@@ -271,7 +256,7 @@ def test_nothing_to_push_is_named(no_uploads, tmp_path):
 def test_every_request_carries_a_right_checksum(s3_env, directory):
     store = UploadStore()
     with StubServer(store) as server:
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
         assert {
             key.removeprefix("m/"): data for key, data in store.objects.items() if manifest.NAME not in key
         } == FILES
@@ -290,7 +275,7 @@ def test_without_tls_bodies_are_signed_and_with_it_not(s3_env, directory, tmp_pa
     for certificate in (None, certificates.server):
         store = UploadStore()
         with StubServer(store, certificate) as server:
-            options = {**_options(server), "verify": str(certificates.authority)}
+            options = {**storage_options(server), "verify": str(certificates.authority)}
             diskless.push(directory, "s3://models/m", storage_options=options)
             sums = {asked.headers["x-amz-content-sha256"] for asked in server.asked if "partNumber" in asked.query}
             assert (sums == {"UNSIGNED-PAYLOAD"}) is (certificate is not None)
@@ -322,7 +307,7 @@ def test_what_may_pass_is_tried_again(s3_env, directory, answer):
 
     store = UploadStore(fault)
     with StubServer(store) as server:
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert store.objects["m/weights/big.bin"] == BIG and store.uploads == {}
 
 
@@ -338,7 +323,7 @@ def test_an_answer_that_was_lost_after_the_upload_was_complete(s3_env, directory
 
     store = UploadStore(fault)
     with StubServer(store) as server:
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert lost and store.objects["m/weights/big.bin"] == BIG
 
 
@@ -346,7 +331,7 @@ def test_a_failure_in_the_middle_leaves_no_upload_and_shows_nothing(s3_env, dire
     denied = s3_error(403, "AccessDenied")
     store = UploadStore(lambda asked: denied if asked.query.get("partNumber") == "2" else None)
     with StubServer(store) as server:
-        options = _options(server)
+        options = storage_options(server)
         with pytest.raises(diskless.AccessDenied) as caught:
             diskless.push(directory, "s3://models/m", storage_options=options)
         said = str(caught.value)
@@ -379,7 +364,7 @@ def test_an_upload_that_cannot_be_aborted_is_named(s3_env, directory):
             diskless.AccessDenied, match=r"1 multipart uploads could not be aborted \(such as m/weights/big.bin\)"
         ),
     ):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
 
 
 def test_a_server_that_is_not_there(s3_env, directory):
@@ -412,7 +397,7 @@ def test_a_file_that_changes_meanwhile_is_named(s3_env, directory, change):
         StubServer(store) as server,
         pytest.raises(diskless.ObjectChanged, match=r"weights/big.bin (changed|went) while it was pushed"),
     ):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert store.uploads == {}
     assert json.loads(store.objects[f"m/{manifest.NAME}"])["complete"] is False
 
@@ -423,7 +408,7 @@ def test_an_error_of_the_users_progress_function_stops_it(s3_env, directory):
 
     store = UploadStore()
     with StubServer(store) as server, pytest.raises(ZeroDivisionError):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server), progress=progress)
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server), progress=progress)
     assert store.uploads == {} and not json.loads(store.objects[f"m/{manifest.NAME}"])["complete"]
 
 
@@ -463,7 +448,7 @@ def test_a_process_that_dies_leaves_what_the_next_push_aborts(s3_env, directory)
         assert len(store.uploads) == 1
         assert json.loads(store.objects[f"m/{manifest.NAME}"])["complete"] is False
         store.uploads["another's"] = ("m/another", {})
-        diskless.push(directory, "s3://models/m", storage_options=_options(server), overwrite=True)
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server), overwrite=True)
         assert store.aborted == ["m/weights/big.bin"] and list(store.uploads) == ["another's"]
         assert json.loads(store.objects[f"m/{manifest.NAME}"])["complete"] is True
 
@@ -506,5 +491,5 @@ def test_credentials_are_renewed_in_the_middle(s3_env, directory):
 
     with StubServer(store) as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "resolve", resolved)
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert store.objects["m/weights/big.bin"] == BIG and made == ["AKID0"]

@@ -11,10 +11,10 @@ import pytest
 
 import diskless
 from diskless import native_api as native
-from diskless.sources import manifest, s3_upload
+from diskless.sources import manifest
 from tests.sources.certificates import make_certificates
 from tests.sources.stub_server import Answer, Asked, StubServer, s3_error
-from tests.upload_store import UploadStore
+from tests.upload_store import UploadStore, storage_options, write_files
 
 BIG = os.urandom((17 << 20) + 5)
 FILES = {"config.json": b"{}", "empty": b"", "weights/big.bin": BIG}
@@ -25,23 +25,12 @@ REFUSALS = [
     s3_error(501, "NotImplemented", "<Message>A header you provided implies what is not implemented</Message>"),
 ]
 
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch):
-    monkeypatch.setattr(s3_upload, "FIRST_PAUSE_S", 0.001)
-    monkeypatch.setattr(s3_upload, "LONGEST_PAUSE_S", 0.01)
+pytestmark = pytest.mark.usefixtures("short_upload_pauses")
 
 
 @pytest.fixture
 def directory(tmp_path) -> Path:
-    for name, data in FILES.items():
-        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "model" / name).write_bytes(data)
-    return tmp_path / "model"
-
-
-def _options(server: StubServer) -> dict[str, str]:
-    return {"key": "AKID", "secret": "secret", "region": "us-east-1", "endpoint_url": server.url}
+    return write_files(tmp_path / "model", FILES)
 
 
 def _sent(store: UploadStore) -> dict[str, bytes]:
@@ -56,7 +45,7 @@ def test_the_best_checksum_that_is_known_is_sent(s3_env, directory, caplog, monk
         monkeypatch.setattr(native, "has_checksums", lambda: False)
     store = UploadStore(knows=knows, refusal=refusal)
     with StubServer(store) as server, caplog.at_level(logging.WARNING, "diskless"):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert _sent(store) == FILES and store.uploads == {}
     written = json.loads(store.objects[f"m/{manifest.NAME}"])
     best = "CRC64NVME" if native.has_checksums() and (not knows or "crc64nvme" in knows) else "CRC32"
@@ -68,7 +57,7 @@ def test_the_best_checksum_that_is_known_is_sent(s3_env, directory, caplog, monk
 def test_what_has_no_checksum_is_signed_where_there_is_tls_too(s3_env, directory, tmp_path):
     certificates = make_certificates(tmp_path)
     with StubServer(UploadStore(knows=()), certificates.server) as server:
-        options = {**_options(server), "verify": str(certificates.authority)}
+        options = {**storage_options(server), "verify": str(certificates.authority)}
         diskless.push(directory / "weights/big.bin", "s3://models/m", storage_options=options)
         parts = [asked for asked in server.asked if "partNumber" in asked.query]
     assert len(parts) == 3 and all(asked.headers["x-amz-content-sha256"] != "UNSIGNED-PAYLOAD" for asked in parts)
@@ -85,7 +74,7 @@ def test_a_multipart_upload_that_is_refused_on_its_way_is_aborted_and_begun_anew
 
     store = UploadStore(fault)
     with StubServer(store) as server:
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert _sent(store) == FILES and store.uploads == {}
     assert (len(store.aborted) > 0) is (where != "uploads" and native.has_checksums())
 
@@ -95,7 +84,7 @@ def test_a_checksum_that_does_not_match_is_never_left_out(s3_env, directory, cod
     wrong = s3_error(400, code, "<Message>The x-amz-checksum-crc64nvme you specified did not match</Message>")
     store = UploadStore(lambda asked: wrong if asked.query.get("partNumber") == "2" else None)
     with StubServer(store) as server, pytest.raises(diskless.DisklessError, match=code):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert "weights/big.bin" not in _sent(store) and store.uploads == {}
 
 
@@ -103,5 +92,5 @@ def test_a_refusal_that_is_about_something_else_is_the_error(s3_env, directory):
     refused = s3_error(400, "InvalidRequest", "<Message>The storage class you specified is not valid</Message>")
     store = UploadStore(lambda asked: refused if asked.query.get("partNumber") == "2" else None)
     with StubServer(store) as server, pytest.raises(diskless.TransferError, match="400 InvalidRequest"):
-        diskless.push(directory, "s3://models/m", storage_options=_options(server))
+        diskless.push(directory, "s3://models/m", storage_options=storage_options(server))
     assert len([key for key in store.aborted if key.endswith("big.bin")]) == 1, "it was sent once"

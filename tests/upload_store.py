@@ -7,16 +7,30 @@ import hashlib
 import threading
 import zlib
 from collections.abc import Callable, Collection
+from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from awscrt import checksums
 
-from tests.sources.stub_server import Answer, Asked, s3_error
+from tests.sources.stub_server import Answer, Asked, StubServer, s3_error
 
 BUCKET = "models"
 _CRCS = {"crc64nvme": (checksums.crc64nvme, 8), "crc32": (zlib.crc32, 4)}
+
+
+def storage_options(server: StubServer) -> dict[str, str]:
+    """Return with what `push` and `mount` reach the server that answers for a store."""
+    return {"key": "AKID", "secret": "secret", "region": "us-east-1", "endpoint_url": server.url}
+
+
+def write_files(path: Path, files: dict[str, bytes]) -> Path:
+    """Make a directory of these files, by their path in it."""
+    for name, data in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
 
 
 class UploadStore:

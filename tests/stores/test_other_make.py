@@ -14,6 +14,7 @@ import pytest
 import diskless
 from diskless import native_api as native
 from diskless.sources import manifest, open_source, resolve
+from tests.upload_store import write_files
 
 MIB = 1 << 20
 BIG = os.urandom(17 * MIB + 5)
@@ -30,13 +31,6 @@ def model(s3_env, bucket):
 
 def _contents(path: str) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
-
-
-def _write(path: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize("load", ["eager", pytest.param("background", marks=needs_the_tree)])
@@ -134,7 +128,7 @@ def test_a_push_comes_back_the_same_with_checksums_that_it_keeps(
     with monkeypatch.context() as patched:
         if not has_library:
             patched.setattr(native, "has_checksums", lambda: False)
-        diskless.push(_write(tmp_path / "model", FILES), f"{bucket.url}/m")
+        diskless.push(write_files(tmp_path / "model", FILES), f"{bucket.url}/m")
     algorithm = "ChecksumCRC64NVME" if has_library and native.has_checksums() else "ChecksumCRC32"
     for name in FILES:
         head = s3_env.client.head_object(Bucket=bucket.name, Key=f"m/{name}", ChecksumMode="ENABLED")
@@ -148,7 +142,7 @@ def test_a_push_comes_back_the_same_with_checksums_that_it_keeps(
 
 
 def test_a_push_replaces_only_when_asked_and_aborts_what_was_left(s3_env, model, tmp_path):
-    directory = _write(tmp_path / "model", FILES)
+    directory = write_files(tmp_path / "model", FILES)
     left = s3_env.client.create_multipart_upload(Bucket=model.name, Key="m/weights/big.bin")["UploadId"]
     with pytest.raises(diskless.AlreadyExists, match="holds 4 objects already"):
         diskless.push(directory, f"{model.url}/m")
