@@ -60,9 +60,12 @@ CALLS: dict[str, Callable[[str], object]] = {
 
 
 def await_tick() -> None:
-    """Return when the clock that the kernel stamps files by has moved on; before Linux 6.13 that takes up to 10 ms."""
-    before = time.clock_gettime_ns(CLOCK_REALTIME_COARSE)
-    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) == before:
+    """Return when the clock that the kernel stamps files by has passed the present, which the Tree stamps names by.
+
+    It moves in whole ticks of up to 10 ms, and after one it may still be behind the finer clock.
+    """
+    present = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    while time.clock_gettime_ns(CLOCK_REALTIME_COARSE) <= present:
         pass
 
 
