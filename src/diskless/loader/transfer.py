@@ -301,6 +301,8 @@ class Transfer:
                         arriving.feed(view)
                     if self._stop.is_set():
                         return
+                    if position < part.end:
+                        self._tell()
                 if position < part.end:
                     raise SourceUnavailable(
                         f"the answer ended {part.end - position} bytes early; does a proxy cut what passes?"
@@ -385,7 +387,6 @@ class Transfer:
             except OSError as error:
                 raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
         self._count(file, view.nbytes)
-        self._tell()
 
     def _count(self, file: int, size_bytes: int) -> None:
         with self._lock:
@@ -406,9 +407,11 @@ class Transfer:
 
     def _tell(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
+        if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
+            return
         with self._lock:
             if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
-                return
+                return  # another connection was faster
             self._reported_at = now
             self._concurrency.measure(self._done_bytes, waiting=len(self._parts))
             if not self._stop.is_set():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from diskless.errors import DisklessError, NotFound, TransferError
@@ -51,7 +51,7 @@ class ObjectStoreSource(WithoutChecksums):
             raise NotFound(f"no object at {self._spec.display}")
         return Listing(placed, refused, exact is not None)
 
-    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+    def read(self, entry: Object, start: int, end: int) -> Iterable[Any]:
         return read_pinned(self._opened(), entry.key, self._spec, entry, start, end)
 
     def _exact(self, key: str) -> Object | None:

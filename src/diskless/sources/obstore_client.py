@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -47,11 +47,13 @@ def client_options(spec: SourceSpec, origin: str, headers: Mapping[str, str] | N
     return client
 
 
-def read_pinned(store: Any, path: str, spec: SourceSpec, entry: Object, start: int, end: int) -> Iterator[Any]:
-    """Yield the bytes from `start` to `end` of the version of `entry` that was listed; `path` is its key in `store`."""
+def read_pinned(store: Any, path: str, spec: SourceSpec, entry: Object, start: int, end: int) -> Iterable[Any]:
+    """Ask for the bytes from `start` to `end` of the version of `entry` that was listed, and return them in chunks.
+
+    `path` is its key in `store`.
+    """
     import obstore
 
-    named = spec.url.of(entry.key)
     options: GetOptions = {"range": (start, end)}
     if entry.etag and not entry.etag.startswith("W/"):  # a weak one matches nothing (RFC 9110, 13.1.1)
         options["if_match"] = entry.etag
@@ -59,34 +61,42 @@ def read_pinned(store: Any, path: str, spec: SourceSpec, entry: Object, start: i
         options["version"] = entry.version
     try:
         answer = obstore.get(store, path, options=options)
-        _check(entry, named, (start, end), answer)
-        if entry.etag is None and seconds(answer.meta["last_modified"]) != entry.mtime_ns // 10**9:
-            raise ObjectChanged(f"{named} was written again while it was read (at byte {start})")
+        _check(entry, spec, (start, end), answer)
         if end - start <= CHUNK_BYTES:
-            yield answer.bytes()  # at once is cheaper
-        else:
-            yield from answer.stream(min_chunk_size=CHUNK_BYTES)
+            return (answer.bytes(),)  # at once is cheaper
     except DisklessError:
         raise
     except Exception as error:
         raise from_obstore(error, spec, entry, start) from None
+    return _stream(answer, spec, entry, start)
 
 
-def _check(entry: Object, named: str, asked: tuple[int, int], answer: GetResult) -> None:
+def _stream(answer: GetResult, spec: SourceSpec, entry: Object, start: int) -> Iterator[Any]:
+    try:
+        yield from answer.stream(min_chunk_size=CHUNK_BYTES)
+    except Exception as error:
+        raise from_obstore(error, spec, entry, start) from None
+
+
+def _check(entry: Object, spec: SourceSpec, asked: tuple[int, int], answer: GetResult) -> None:
     """Raise ObjectChanged for another version, SourceUnavailable for other bytes than those that were asked for."""
-    size_bytes, found = answer.meta["size"], answer.meta["e_tag"]
+    meta = answer.meta
+    size_bytes, found = meta["size"], meta["e_tag"]
     pinned = entry.etag is not None and found is not None
     # Some servers of other makes ignore If-Match.
     if (found or "").strip('"') != (entry.etag or "").strip('"') if pinned else size_bytes != entry.size_bytes:
         sizes = f"; it has {size_bytes} bytes and had {entry.size_bytes}" if size_bytes != entry.size_bytes else ""
         raise ObjectChanged(
-            f"{named} was replaced while it was read (at byte {asked[0]}{sizes}): load it again to get the new version"
+            f"{spec.url.of(entry.key)} was replaced while it was read (at byte {asked[0]}{sizes}): load it again to "
+            "get the new version"
         )
     if answer.range != asked or size_bytes != entry.size_bytes:
         raise SourceUnavailable(
-            f"{named}: bytes {answer.range[0]} to {answer.range[1]} of {size_bytes} came where {asked[0]} to "
-            f"{asked[1]} of {entry.size_bytes} were asked for; does a proxy change what passes?"
+            f"{spec.url.of(entry.key)}: bytes {answer.range[0]} to {answer.range[1]} of {size_bytes} came where "
+            f"{asked[0]} to {asked[1]} of {entry.size_bytes} were asked for; does a proxy change what passes?"
         )
+    if entry.etag is None and seconds(meta["last_modified"]) != entry.mtime_ns // 10**9:
+        raise ObjectChanged(f"{spec.url.of(entry.key)} was written again while it was read (at byte {asked[0]})")
 
 
 def seconds(moment: Any) -> int:

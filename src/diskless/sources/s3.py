@@ -11,7 +11,7 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -128,10 +128,10 @@ class S3Source:
             raise NotFound(f"{self._spec.display}: this key cannot be a file: {refused[0][1]}")
         return Listing(placed, [], True)
 
-    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+    def read(self, entry: Object, start: int, end: int) -> Iterable[Any]:
         store, used = self._opened()
         try:
-            yield from read_pinned(store, entry.key, self._spec, entry, start, end)
+            return read_pinned(store, entry.key, self._spec, entry, start, end)
         except (AccessDenied, CredentialsError) as error:
             if not self.renewed(used):
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol
 
@@ -151,10 +151,11 @@ class Source(Protocol):
         """Return the objects of the URL; raises NotFound when there is none."""
         ...
 
-    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
-        """Yield buffers of the bytes from `start` to `end` (exclusive) of the version that was listed.
+    def read(self, entry: Object, start: int, end: int) -> Iterable[Any]:
+        """Return buffers of the bytes from `start` to `end` (exclusive) of the version that was listed.
 
-        Raises SourceUnavailable where trying again may help, ObjectChanged when that version is gone.
+        Raises, here or while they are taken, SourceUnavailable where trying again may help, ObjectChanged when that
+        version is gone.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from diskless.errors import DisklessError, NotFound
@@ -58,7 +58,7 @@ class WebSource(WithoutChecksums):
         except Exception as error:
             raise from_obstore(error, self._spec, nobody, 0) from None
 
-    def read(self, entry: Object, start: int, end: int) -> Iterator[Any]:
+    def read(self, entry: Object, start: int, end: int) -> Iterable[Any]:
         return read_pinned(self._opened(), "", self._spec, entry, start, end)
 
     def _opened(self) -> HTTPStore:
