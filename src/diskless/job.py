@@ -295,7 +295,7 @@ class Job:
                 for position in mine:
                     self.store.settle(files[position], complete=False)
         for file in files:
-            while not file.settled.wait(_CANCEL_POLL_S):
+            while not self.store.wait(file, _CANCEL_POLL_S):
                 self._raise_if_cancelled()
         with LOCK:
             failed = [file for file in files if not file.complete and not self.shown]
@@ -326,7 +326,7 @@ class Job:
         """
         while held := [position for position, file in enumerate(files) if not file.verified]:
             for position in held:
-                while not files[position].settled.wait(_CANCEL_POLL_S):
+                while not self.store.wait(files[position], _CANCEL_POLL_S):
                     self._raise_if_cancelled()
             complete = [position for position in held if files[position].complete]
             wrong = set(held) - set(complete)

@@ -71,6 +71,8 @@ class _Progress:
 
     def missing(self, file: int) -> list[tuple[int, int]]:
         """Return the ranges of a file that are not in place."""
+        if not self.parts[file]:  # all files of a transfer that begins
+            return [(0, self.sizes[file])] if self.sizes[file] else []
         position, ranges = 0, []
         for part in sorted(self.parts[file]):
             if part.start > position:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
+import itertools
 import json
 import os
 import socket
@@ -207,14 +208,16 @@ def queues() -> tuple[QueueChannel, QueueChannel]:
 
 def pieces(items: Iterable[_Item], most: int, *, size_bytes: int = MAX_MESSAGE_BYTES // 2) -> Iterator[list[_Item]]:
     """Yield the items in lists of at most `most`, each below `size_bytes` as JSON."""
-    piece: list[_Item] = []
-    length = 0
-    for item in items:
-        item_bytes = len(json.dumps(item)) + 1
-        if piece and (len(piece) == most or length + item_bytes > size_bytes):
-            yield piece
-            piece, length = [], 0
-        piece.append(item)
-        length += item_bytes
-    if piece:
+    rest = iter(items)
+    while piece := list(itertools.islice(rest, most)):
+        yield from _halves(piece, size_bytes)
+
+
+def _halves(piece: list[_Item], size_bytes: int) -> Iterator[list[_Item]]:
+    """Yield the items in as few lists below `size_bytes` as halving makes; one that is larger stands alone."""
+    if len(piece) == 1 or len(json.dumps(piece)) <= size_bytes:
         yield piece
+        return
+    middle = len(piece) // 2
+    yield from _halves(piece[:middle], size_bytes)
+    yield from _halves(piece[middle:], size_bytes)

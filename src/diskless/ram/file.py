@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -30,8 +29,8 @@ class RamFile:
     gate: int = -1  # of the Tree: where readers wait for the bytes
     key: FileKey | None = None
     claims: int = 1
-    # Set once the outcome is known; `complete` says which.
-    settled: threading.Event = field(default_factory=threading.Event)
+    # Whether the outcome is known; `complete` says which.
+    settled: bool = False
     complete: bool = False
     # Whether it is complete only when its bytes are what the store has a checksum of.
     verified: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,11 +68,11 @@ class Names:
 
         def add_directory(path: str) -> None:
             if len(path) > len(base) and path not in wanted:
-                add_directory(os.path.dirname(path))
+                add_directory(path.rpartition("/")[0])
                 wanted[path] = None
 
         for path, file in files.items():
-            add_directory(os.path.dirname(path))
+            add_directory(path.rpartition("/")[0])
             wanted[path] = file
         return wanted
 

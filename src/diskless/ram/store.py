@@ -39,6 +39,7 @@ class Store:
         self._files: set[RamFile] = set()
         # What each claim has to fill.
         self._filling: list[list[RamFile]] = []
+        self._settling = threading.Condition(LOCK)
 
     @property
     def held_bytes(self) -> int:
@@ -49,9 +50,7 @@ class Store:
     def promised_bytes(self) -> int:
         """Bytes reserved and not yet written: holes of files that are being filled."""
         return sum(
-            max(0, file.size_bytes - file.held_bytes)
-            for file in self._files
-            if not file.settled.is_set() and not file.lazy
+            max(0, file.size_bytes - file.held_bytes) for file in self._files if not file.settled and not file.lazy
         )
 
     @property
@@ -72,7 +71,7 @@ class Store:
     @property
     def buffer_bytes(self) -> int:
         """What the transfers that are under way may take beside their files."""
-        self._filling = [files for files in self._filling if not all(file.settled.is_set() for file in files)]
+        self._filling = [files for files in self._filling if not all(file.settled for file in files)]
         return sum(budget.buffer_bytes(sum(file.size_bytes for file in files)) for files in self._filling)
 
     def claim(
@@ -80,7 +79,7 @@ class Store:
     ) -> tuple[list[RamFile], list[int]]:
         """Return a RamFile for each wanted one, and the positions of those which the caller must fill.
 
-        The others are complete, or being filled by another job: wait for their `settled`. With `lazy`, those to fill
+        The others are complete, or being filled by another job: `wait` for them. With `lazy`, those to fill
         take nothing yet, and are not shared. Raises BudgetExceeded or DescriptorLimit with nothing taken.
         """
         found = [self._shared.get(want.key) if want.key is not None else None for want in wanted]
@@ -109,6 +108,11 @@ class Store:
         self._filling.append([files[position] for position in mine])
         return files, mine
 
+    def wait(self, file: RamFile, timeout_s: float) -> bool:
+        """Wait until a file is settled; returns False when it is not in time. LOCK is given away meanwhile."""
+        with LOCK:
+            return self._settling.wait_for(lambda: file.settled, timeout_s)
+
     def keep(self, files: Iterable[RamFile], budget_bytes: int | None) -> None:
         """Make files that were lazy such as are fetched and kept; raises BudgetExceeded with nothing changed."""
         lazy = [file for file in files if file.lazy]
@@ -118,7 +122,7 @@ class Store:
 
     def settle(self, file: RamFile, *, complete: bool) -> None:
         """Record that a file is completely written, or that it never will be."""
-        if file.settled.is_set():
+        if file.settled:
             return
         if file.key is not None and not complete:
             del self._shared[file.key]
@@ -126,7 +130,8 @@ class Store:
         if not file.inherited:
             file.complete = complete
             self.backing.settle(file)
-        file.settled.set()
+        file.settled = True
+        self._settling.notify_all()
 
     def unshare(self, file: RamFile) -> None:
         """Let nobody else claim a file: its bytes are not what its key says."""
@@ -165,8 +170,7 @@ class Store:
 
         Nothing is shared any more that the parent may remove.
         """
-        for file in [file for file in self._files if not file.settled.is_set()]:
-            file.settled = threading.Event()  # a thread of the parent may have held its lock
+        for file in [file for file in self._files if not file.settled]:
             file.inherited = True
             self.settle(file, complete=False)
             if not file.visible:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from diskless.errors import ObjectChanged, TransferError
@@ -106,5 +106,5 @@ def chosen(files: Iterable[File], listed: Iterable[Object], url: str) -> list[Ob
                 f"{url}: {file.path} {differs}: a push is under way, or something else has changed the prefix; wait, "
                 f"or push again (or remove {NAME}, to have what is there)"
             )
-        objects.append(replace(entry, checksum=file.checksum))
+        objects.append(entry._replace(checksum=file.checksum))
     return objects

@@ -12,7 +12,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_plus, urlsplit
 
@@ -79,7 +78,7 @@ class S3Source:
             exact, entries = self._look_up(key)
             if exact is not None:
                 name = key.rpartition("/")[2]
-                placed, refused = paths.place([replace(exact, path=name)])
+                placed, refused = paths.place([exact._replace(path=name)])
                 if refused:
                     raise NotFound(f"{self._spec.display}: this key cannot be a file: {refused[0][1]}")
                 return Listing(placed, [], True)
@@ -338,13 +337,13 @@ def _objects(root: Any, start: int) -> list[Object]:
     encoded = xml.text(root, "EncodingType") == "url"
     objects = []
     for item in root.iter("Contents"):
-        fields = {child.tag: child.text or "" for child in item}
-        key, modified = fields.get("Key", ""), fields.get("LastModified", "")
+        key = item.findtext("Key", "")
         if encoded:
             key = _decoded(key)
+        modified = item.findtext("LastModified")
         mtime_ns = int(datetime.fromisoformat(modified.replace("Z", "+00:00")).timestamp() * 1e9) if modified else 0
-        etag = fields.get("ETag") or None
-        objects.append(Object(key, key[start:], int(fields.get("Size") or 0), etag, None, mtime_ns))
+        etag = item.findtext("ETag") or None
+        objects.append(Object(key, key[start:], int(item.findtext("Size") or 0), etag, None, mtime_ns))
     return objects
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from diskless.sources.checksums import Checksum
 from diskless.sources.url import URL
@@ -12,8 +13,7 @@ from diskless.sources.url import URL
 Message = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """One object of a store, pinned to the version that was listed.
 
     `path` is where it goes below the URL (the last part of its key when the URL is the object itself).
@@ -28,12 +28,12 @@ class Object:
     # From a manifest, as `Checksum.text`.
     checksum: str | None = None
 
-    def to_message(self) -> list[Any]:
-        return [self.key, self.path, self.size_bytes, self.etag, self.version, self.mtime_ns, self.checksum]
+    def to_message(self) -> Sequence[Any]:
+        return self
 
     @staticmethod
-    def from_message(message: list[Any]) -> Object:
-        return Object(*message)
+    def from_message(message: Iterable[Any]) -> Object:
+        return Object._make(message)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class SourceSpec:
         """The URL, which holds no secret."""
         return str(self.url)
 
-    @property
+    @functools.cached_property
     def identity(self) -> str:
         """Equal for two specs that read the same store as the same caller: only these may share bytes."""
         caller = self.principal or (self.credentials and f"{self.credentials.key}\0{self.credentials.secret}") or ""
