@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diskless.errors import ObjectChanged
+from diskless.errors import BudgetExceeded, ObjectChanged
 from diskless.loader.client import _Progress
 from diskless.loader.plan import Part
 from diskless.loader.transfer import Happened, Transfer
@@ -97,6 +97,65 @@ def test_a_file_that_failed_is_not_complete_when_the_rest_of_it_has_come(how: st
             assert rounds.done.wait(20)
         assert len(rounds.failures) == 1
         assert rounds.complete_at and all(rounds.complete_at)
+        assert os.pread(fd, len(DATA) + 1, 0) == DATA
+        transfer.cancel()
+        transfer.join()
+    finally:
+        os.close(fd)
+
+
+class Room:
+    """There is none when it is looked at first."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def look(self) -> int:
+        self.looks += 1
+        if self.looks == 1:
+            raise BudgetExceeded("other memory was taken")
+        return 1 << 30
+
+
+class Steady:
+    """A source of one object that sends it whole, a MiB at a time."""
+
+    def read(self, entry: Object, start: int, end: int) -> Iterator[bytes]:
+        for at in range(start, end, 1 << 20):
+            yield DATA[at : min(at + (1 << 20), end)]
+
+
+def test_room_is_looked_for_again_when_a_refused_file_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    room, settled, ended, refusals = Room(), threading.Event(), [], []
+    monkeypatch.setattr(Transfer, "_watched", lambda transfer: room)
+
+    def refuse(file: int, error: BaseException) -> None:
+        refusals.append(error)
+        settled.set()
+
+    fd = os.memfd_create("lazy")
+    try:
+        os.truncate(fd, len(DATA))
+        entry = Object("a", "a", len(DATA), None, None, 0)
+        parts = [Part(0, 0, len(DATA))]
+        transfer = Transfer(
+            Steady(),
+            [(entry, fd)],
+            parts,
+            lambda happened: True,
+            ended.append,
+            lambda file: settled.set(),
+            refuse,
+            most_connections=1,
+        )
+        transfer.start()
+        transfer.hurry({0})
+        assert settled.wait(20)
+        assert [type(error) for error in refusals] == [BudgetExceeded]
+        settled.clear()
+        transfer.hurry({0})
+        assert settled.wait(20)
+        assert len(refusals) == 1 and room.looks > 1
         assert os.pread(fd, len(DATA) + 1, 0) == DATA
         transfer.cancel()
         transfer.join()
