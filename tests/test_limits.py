@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,6 +148,45 @@ def test_the_budget_refuses_what_does_not_fit_beside_what_is_held(backing) -> No
             assert server.gets == fetched
         with diskless.mount(f"{server.url}/more", **options) as path:
             assert os.path.getsize(path) == 3 * MIB
+
+
+def test_what_does_not_fit_waits_until_others_have_given_back_enough(backing) -> None:
+    with FaultServer({"held": bytes(3 * MIB), "more": bytes(3 * MIB)}) as server:
+        options = {"storage_options": server.storage_options, "backing": backing, "budget": "5MiB"}
+        held = diskless.mount(f"{server.url}/held", **options)
+        job = diskless.prefetch(f"{server.url}/more", budget_timeout_s=60, **options)
+        with pytest.raises(TimeoutError):
+            job.wait(timeout_s=0.3)
+        assert diskless.usage().held_bytes == 3 * MIB
+        held.close()
+        job.wait(timeout_s=30)
+        assert diskless.usage().held_bytes == 3 * MIB
+        job.close()
+
+
+def test_a_wait_for_room_has_an_end(backing) -> None:
+    with FaultServer({"held": bytes(3 * MIB), "more": bytes(3 * MIB), "most": bytes(6 * MIB)}) as server:
+        options = {"storage_options": server.storage_options, "backing": backing, "budget": "5MiB"}
+        with diskless.mount(f"{server.url}/held", **options):
+            fetched, began = list(server.gets), time.monotonic()
+            with pytest.raises(diskless.BudgetExceeded, match=r"3\.0 MiB are needed and 2\.0 MiB are free"):
+                diskless.mount(f"{server.url}/more", budget_timeout_s=0.3, **options)
+            assert time.monotonic() - began > 0.3
+            began = time.monotonic()
+            with pytest.raises(diskless.BudgetExceeded, match=r"6\.0 MiB are needed"):  # which never fit
+                diskless.mount(f"{server.url}/most", budget_timeout_s=60, **options)
+            job = diskless.prefetch(f"{server.url}/more", budget_timeout_s=60, **options)
+            job.cancel()
+            with pytest.raises(diskless.Cancelled):
+                job.wait(timeout_s=30)
+            assert time.monotonic() - began < 30
+            assert server.gets == fetched and diskless.usage().held_bytes == 3 * MIB
+
+
+@pytest.mark.parametrize("given", [-1, float("nan"), float("inf"), "5"])
+def test_a_wait_that_is_no_time_is_refused(given) -> None:
+    with pytest.raises(diskless.InvalidOption, match="budget_timeout_s"):
+        diskless.mount("s3://a/b", budget_timeout_s=given)
 
 
 # Says what becomes of a Mount of 160 MiB, then of one that fits.

@@ -86,6 +86,9 @@ class LoaderDied(DisklessError, OSError):
 class BudgetExceeded(DisklessError, MemoryError):
     """More bytes were asked for than the Budget has left; nothing was fetched."""
 
+    # Whether it would fit if others gave back what they hold.
+    may_fit_later = False
+
 
 class DescriptorLimit(DisklessError, OSError):
     """More files were asked for than this process may hold open descriptors."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import native_api as native
-from diskless.errors import Cancelled, DisklessError, TransferError
+from diskless.errors import BudgetExceeded, Cancelled, DisklessError, TransferError
 from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
@@ -56,6 +56,7 @@ class Job:
         spec: SourceSpec,
         store: Store,
         budget_bytes: int | None,
+        budget_timeout_s: float,
         show: Display,
         on_event: EventFunction | None = None,
         *,
@@ -67,6 +68,7 @@ class Job:
         self.store = store
         self._spec = spec
         self._budget_bytes = budget_bytes
+        self._budget_timeout_s = budget_timeout_s
         self._display = show
         self._on_event = on_event
         # Guarded by LOCK: who needs this job, and what it holds for them.
@@ -278,8 +280,7 @@ class Job:
     def _fill(self, transfer: client.Job, objects: Sequence[Object], started: float, is_object: bool) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
         wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
-        with LOCK:
-            files, mine = self._claim(wanted)
+        files, mine = self._claim_when_it_fits(wanted)
         try:
             if self.request.verify:
                 self._verify_held(transfer, objects, wanted, files, mine)
@@ -303,6 +304,19 @@ class Job:
                 self._claimed.remove(file)
             self.store.release(failed)
         return files
+
+    def _claim_when_it_fits(self, wanted: Sequence[Wanted]) -> tuple[list[RamFile], list[int]]:
+        """Claim as soon as others have given back enough; raises BudgetExceeded where they do not in time."""
+        until = time.monotonic() + self._budget_timeout_s
+        while True:
+            try:
+                with LOCK:
+                    return self._claim(wanted)
+            except BudgetExceeded as error:
+                if not error.may_fit_later or time.monotonic() >= until:
+                    raise
+            time.sleep(_CANCEL_POLL_S)
+            self._raise_if_cancelled()
 
     def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[RamFile], list[int]]:
         files, mine = self.store.claim(wanted, self._budget_bytes, lazy=self.lazy)

@@ -115,6 +115,7 @@ def mount(
     fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
+    budget_timeout_s: float = 0.0,
     progress: Progress = None,
     on_event: EventFunction | None = None,
 ) -> Mount:
@@ -152,6 +153,8 @@ def mount(
         backing: ``"auto"``, ``"tree"`` or ``"directory:<path>"``; ``"auto"`` asks DISKLESS_BACKING first.
         budget: the most bytes that diskless may hold in this process, such as ``"4GiB"``; without it the control
             group and the machine's available memory are the limit.
+        budget_timeout_s: how long to wait, in seconds, for others to give back what they hold, where it does not fit
+            now; 0 refuses at once, as does what never fits.
         progress: True for a bar, False for none, a function of (bytes done, bytes in all), or None for a bar when
             stderr is a terminal.
         on_event: a function that is called, in the thread that loads, with each `PartFetched`, `Retried`,
@@ -165,7 +168,7 @@ def mount(
         InvalidURL, InvalidOption, MountPathError: an argument makes no sense.
         NotFound: no such bucket, object or prefix, or no object that the patterns leave.
         CredentialsError, AccessDenied: the store does not let this caller read.
-        BudgetExceeded, DescriptorLimit: it would not fit; nothing was fetched.
+        BudgetExceeded, DescriptorLimit: it would not fit, nor within `budget_timeout_s`; nothing was fetched.
         ObjectChanged, TransferError, SourceUnavailable, LoaderDied: the transfer failed for good.
         ChecksumMismatch: with `verify`, an object was fetched twice and is not what its checksum says. InvalidOption:
             the store has no checksum for one.
@@ -179,7 +182,7 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
-    _check_load(load, verify)
+    _check(load, verify, budget_timeout_s)
     _get_ready()
     from diskless.events import quiet
     from diskless.ram import choose, parse_size
@@ -190,13 +193,11 @@ def mount(
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    budget_bytes = parse_size(budget)
+    limit = parse_size(budget), budget_timeout_s
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
     early = load != "eager" and _may_show_early(chosen, spec, load)
     lazy = early and load == "lazy"
-    job = _job(
-        spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, hook, verify, keep=False, lazy=lazy
-    )
+    job = _job(spec, allow_patterns, ignore_patterns, chosen, limit, progress, hook, verify, keep=False, lazy=lazy)
     try:
         if not lazy:
             job.fetch_all()
@@ -228,6 +229,7 @@ def prefetch(
     fs: object | None = None,
     backing: str = "auto",
     budget: int | str | None = None,
+    budget_timeout_s: float = 0.0,
     progress: Progress = None,
     on_event: EventFunction | None = None,
     at: str | os.PathLike[str] | None = None,
@@ -245,7 +247,7 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
-    _check_load(load, verify)
+    _check(load, verify, budget_timeout_s)
     _get_ready()
     from diskless.events import quiet
     from diskless.ram import choose, parse_size
@@ -254,9 +256,9 @@ def prefetch(
     hook = quiet(on_event)
     with LOCK:
         chosen = choose(backing)
-    budget_bytes = parse_size(budget)
+    limit = parse_size(budget), budget_timeout_s
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
-    job = _job(spec, allow_patterns, ignore_patterns, chosen, budget_bytes, progress, hook, verify, keep=True)
+    job = _job(spec, allow_patterns, ignore_patterns, chosen, limit, progress, hook, verify, keep=True)
     try:
         job.fetch_all()
     except BaseException:
@@ -276,7 +278,7 @@ def _job(
     allow_patterns: str | Sequence[str] | None,
     ignore_patterns: str | Sequence[str] | None,
     backing: Backing,
-    budget_bytes: int | None,
+    limit: tuple[int | None, float],
     progress: Progress,
     on_event: EventFunction | None,
     verify: bool,
@@ -302,7 +304,7 @@ def _job(
     )
     with LOCK:
         store = store_of(backing)
-        job, new = Job.join(request, lambda: Job(request, spec, store, budget_bytes, show, on_event, lazy=lazy))
+        job, new = Job.join(request, lambda: Job(request, spec, store, *limit, show, on_event, lazy=lazy))
         if keep:
             job.held = True
         else:
@@ -312,11 +314,13 @@ def _job(
     return job
 
 
-def _check_load(load: str, verify: bool) -> None:
+def _check(load: str, verify: bool, budget_timeout_s: float) -> None:
     if load not in _LOADS:
         raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
     if not isinstance(verify, bool):
         raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
+    if not isinstance(budget_timeout_s, (int, float)) or not 0 <= budget_timeout_s < float("inf"):
+        raise InvalidOption(f"budget_timeout_s= is a number of seconds, 0 or more, not {budget_timeout_s!r:.50}")
 
 
 def _may_show_early(backing: Backing, spec: SourceSpec, load: str) -> bool:

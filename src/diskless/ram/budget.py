@@ -79,12 +79,14 @@ def check(
     for limit in sorted(limits, key=lambda limit: limit.free_bytes):
         free_bytes = max(0, limit.free_bytes - promised_bytes - (buffer_bytes if limit.counts_all else 0))
         if need_bytes > free_bytes:
-            raise BudgetExceeded(
+            error = BudgetExceeded(
                 f"{format_size(need_bytes)} are needed and {format_size(free_bytes)} are free: the limit is "
                 f"{limit.name} ({format_size(limit.total_bytes)}; diskless holds {format_size(held_bytes)}). "
                 "Nothing was fetched. Give the process more memory, close other Mounts, or choose fewer files with "
                 "allow_patterns=."
             )
+            error.may_fit_later = all(need_bytes <= limit.total_bytes for limit in limits)
+            raise error
 
 
 def memory_limits() -> list[Limit]:
