@@ -52,6 +52,11 @@ def test_small_files_come_before_large_ones() -> None:
     assert order == [3, 1, 2, 0]
 
 
+def test_large_files_come_in_the_order_of_the_listing() -> None:
+    parts = plan([Part(0, 0, 500 * MIB), Part(1, 0, 90 * MIB), Part(2, 0, 700 * MIB), Part(3, 0, 600 * MIB)], 8)
+    assert list(dict.fromkeys(part.file for part in parts)) == [0, 1, 2, 3]
+
+
 def test_a_large_file_is_shared_by_all_connections() -> None:
     assert len(plan([Part(0, 0, 64 * MIB)], 8)) >= 8
 

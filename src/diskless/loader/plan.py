@@ -21,11 +21,12 @@ class Part(NamedTuple):
 
 
 def plan(missing: Iterable[Part], connections: int) -> list[Part]:
-    """Cut the missing ranges into parts, small files first, so that configurations come before weights.
+    """Cut the missing ranges into parts: small ones first, so that configurations come before weights, which follow in
+    the order of the listing.
 
     A part is between 4 and 32 MiB: with few bytes in all, every connection still gets some.
     """
-    ranges = sorted(missing, key=lambda part: (part.end - part.start, part.file, part.start))
+    ranges = sorted(missing, key=lambda part: (min(part.end - part.start, MOST_BYTES), part.file, part.start))
     total_bytes = sum(part.end - part.start for part in ranges)
     size = total_bytes // (connections * PARTS_PER_CONNECTION)
     size = max(LEAST_BYTES, min(MOST_BYTES, size))
