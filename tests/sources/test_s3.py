@@ -205,6 +205,23 @@ def test_pages_are_asked_for_until_there_is_none(no_env):
         assert {asked.query["list-type"] for asked in server.asked} == {"2"}
 
 
+def test_a_token_that_is_escaped_is_sent_as_it_was_meant(no_env):
+    pages = [s3_listing(("a", 1), more="x&amp;y"), s3_listing(("b", 1), more="&lt;z&gt;"), s3_listing(("c", 1))]
+    with StubServer(lambda asked: pages.pop(0)) as server:
+        assert _paths(_list("s3://models/", endpoint_url=server.url, **SIGNED)) == ["a", "b", "c"]
+        assert [asked.query.get("continuation-token") for asked in server.asked] == [None, "x&y", "<z>"]
+
+
+def test_a_token_of_the_last_page_leads_nowhere(no_env):
+    """The page says itself whether it is the last; what was asked for too soon is not taken."""
+    token = b"<NextContinuationToken>more</NextContinuationToken><Contents>"
+    last = s3_listing(("b", 1))
+    last = Answer(last.status, last.body.replace(b"<Contents>", token, 1))
+    pages = [s3_listing(("a", 1), more="second"), last]
+    with StubServer(lambda asked: pages.pop(0) if pages else s3_listing(("c", 1))) as server:
+        assert _paths(_list("s3://models/", endpoint_url=server.url, **SIGNED)) == ["a", "b"]
+
+
 def test_a_listing_that_is_no_xml_names_the_server(no_env):
     with (
         StubServer(lambda asked: Answer(200, b"<html><p>Welcome")) as server,

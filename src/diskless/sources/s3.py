@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +45,8 @@ _RENEW_AHEAD_S = 300.0
 
 
 _LIST = {"list-type": "2", "encoding-type": "url"}
+# Seen before a page is parsed, which then decides; one that is escaped is left to that.
+_TOKEN = re.compile(rb"<NextContinuationToken>([^<>&]+)</NextContinuationToken>")
 
 
 class S3Source:
@@ -224,20 +227,28 @@ class S3Source:
 
     def _pages(self, prefix: str) -> Sequence[Object]:
         parameters = _LIST | ({"prefix": prefix} if prefix else {})
-        root = self._get(parameters)
-        if _next(root) is None:
+        body = self._body(parameters)
+        if _TOKEN.search(body) is None and _next(root := self._parsed(body)) is None:
             return _objects(root, len(prefix))
-        from concurrent.futures import ThreadPoolExecutor  # late: most listings have one page
+        from concurrent.futures import Future, ThreadPoolExecutor  # late: most listings have one page
 
         found: list[Object] = []
         with ThreadPoolExecutor(1, "diskless-pages") as ahead:
-            # The next page is on its way while this one is read.
-            while more := _next(root):
-                page = ahead.submit(self._get, parameters | {"continuation-token": more})
+
+            def ask(token: str) -> Future[bytes]:
+                return ahead.submit(self._body, parameters | {"continuation-token": token})
+
+            while True:
+                # The next page is on its way while this one is parsed.
+                seen = _TOKEN.search(body)
+                early = seen[1].decode() if seen else None
+                page = ask(early) if early else None
+                root = self._parsed(body)
                 found.extend(_objects(root, len(prefix)))
-                root = page.result()
-        found.extend(_objects(root, len(prefix)))
-        return found
+                more = _next(root)
+                if more is None:
+                    return found
+                body = (page if page is not None and more == early else ask(more)).result()
 
     def page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get(_LIST | parameters)
@@ -245,9 +256,15 @@ class S3Source:
 
     def _get(self, parameters: dict[str, str]) -> Any:
         """Return the XML of a request to the bucket."""
+        return self._parsed(self._body(parameters))
+
+    def _body(self, parameters: dict[str, str]) -> bytes:
         status, answer_headers, body = self._ask("GET", parameters)
         if status != 200:
             raise failure(self._spec, status, body.decode("utf-8", "replace"), answer_headers, self.region)
+        return body
+
+    def _parsed(self, body: bytes) -> Any:
         try:
             return xml.parse(body)
         except ValueError:
