@@ -208,9 +208,11 @@ def queues() -> tuple[QueueChannel, QueueChannel]:
 
 def pieces(items: Iterable[_Item], most: int, *, size_bytes: int = MAX_MESSAGE_BYTES // 2) -> Iterator[list[_Item]]:
     """Yield the items in lists of at most `most`, each below `size_bytes` as JSON."""
-    rest = iter(items)
-    while piece := list(itertools.islice(rest, most)):
-        yield from _halves(piece, size_bytes)
+    rest, fitting = iter(items), most
+    while piece := list(itertools.islice(rest, fitting)):
+        parts = list(_halves(piece, size_bytes))
+        yield from parts
+        fitting = max(len(part) for part in parts)  # what follows is likely to be as large
 
 
 def _halves(piece: list[_Item], size_bytes: int) -> Iterator[list[_Item]]:
