@@ -279,7 +279,7 @@ class Job:
 
     def _fill(self, transfer: client.Job, objects: Sequence[Object], started: float, is_object: bool) -> list[RamFile]:
         """Hold all `objects`, fetch those that nobody else does, and return their files, settled."""
-        wanted = [Wanted(_key(self._spec, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
+        wanted = [Wanted(_key(self.request.identity, entry), entry.size_bytes, entry.mtime_ns) for entry in objects]
         files, mine = self._claim_when_it_fits(wanted)
         try:
             if self.request.verify:
@@ -443,11 +443,11 @@ def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
 _joinable: dict[Request, Job] = {}
 
 
-def _key(spec: SourceSpec, entry: Object) -> FileKey | None:
+def _key(identity: str, entry: Object) -> FileKey | None:
     # A weak ETag may be that of other bytes, too (RFC 9110, 8.8.1), and so may S3's version "null".
     strong = entry.etag if entry.etag and not entry.etag.startswith("W/") else None
     version = " ".join(filter(None, (entry.version, strong)))
-    return FileKey(spec.identity, entry.key, version) if version else None
+    return FileKey(identity, entry.key, version) if version else None
 
 
 def _is_running(pid: int | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -97,7 +96,7 @@ class SourceSpec:
         """The URL, which holds no secret."""
         return str(self.url)
 
-    @functools.cached_property
+    @property
     def identity(self) -> str:
         """Equal for two specs that read the same store as the same caller: only these may share bytes."""
         caller = self.principal or (self.credentials and f"{self.credentials.key}\0{self.credentials.secret}") or ""
