@@ -45,7 +45,6 @@ _RENEW_AHEAD_S = 300.0
 
 
 _LIST = {"list-type": "2", "encoding-type": "url"}
-# Seen before a page is parsed, which then decides; one that is escaped is left to that.
 _TOKEN = re.compile(rb"<NextContinuationToken>([^<>&]+)</NextContinuationToken>")
 
 
@@ -228,7 +227,8 @@ class S3Source:
     def _pages(self, prefix: str) -> Sequence[Object]:
         parameters = _LIST | ({"prefix": prefix} if prefix else {})
         body = self._body(parameters)
-        if _TOKEN.search(body) is None and _next(root := self._parsed(body)) is None:
+        early = _early_token(body)
+        if early is None and _next(root := self._parsed(body)) is None:
             return _objects(root, len(prefix))
         from concurrent.futures import Future, ThreadPoolExecutor  # late: most listings have one page
 
@@ -240,15 +240,14 @@ class S3Source:
 
             while True:
                 # The next page is on its way while this one is parsed.
-                seen = _TOKEN.search(body)
-                early = seen[1].decode() if seen else None
-                page = ask(early) if early else None
+                page = ask(early) if early is not None else None
                 root = self._parsed(body)
                 found.extend(_objects(root, len(prefix)))
                 more = _next(root)
                 if more is None:
                     return found
                 body = (page if page is not None and more == early else ask(more)).result()
+                early = _early_token(body)
 
     def page(self, parameters: dict[str, str]) -> tuple[Sequence[Object], str | None]:
         root = self._get(_LIST | parameters)
@@ -367,6 +366,12 @@ def _objects(root: Any, start: int) -> list[Object]:
 def _next(root: Any) -> str | None:
     """Return the token of the page after this one, if there is one."""
     return (xml.text(root, "NextContinuationToken") or None) if xml.text(root, "IsTruncated") == "true" else None
+
+
+def _early_token(body: bytes) -> str | None:
+    """Return what `_next` is likely to return of a page that is not parsed yet; one that is escaped is left to that."""
+    found = _TOKEN.search(body)
+    return found[1].decode() if found else None
 
 
 def _customer_key(key: str | None) -> Mapping[str, str]:
