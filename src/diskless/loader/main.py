@@ -55,9 +55,10 @@ def main() -> None:
 
 def _import_early() -> None:
     """Import what nearly every job uses, and finds imported then."""
-    import obstore.store  # noqa: F401
+    import importlib
 
-    import diskless.sources.s3  # noqa: F401
+    for name in ("obstore.store", "diskless.sources.s3"):
+        importlib.import_module(name)
 
 
 def _raise_descriptor_limit() -> None:
