@@ -11,7 +11,7 @@ from benchmarks.contenders.at_once import by_threads, in_threads
 from benchmarks.contenders.target import Held, Target, Transfer
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import ClientConfig, S3Store
 
 
 def get(target: Target) -> Transfer:
@@ -61,7 +61,7 @@ def bare_loop(target: Target) -> Transfer:
 def _store(target: Target) -> S3Store:
     from obstore.store import S3Store
 
-    client: dict[str, Any] = {"allow_http": not target.tls}
+    client: ClientConfig = {"allow_http": not target.tls}
     if target.ca_bundle:
         client["root_certificate"] = Path(target.ca_bundle).read_bytes()
     return S3Store(
@@ -69,5 +69,5 @@ def _store(target: Target) -> S3Store:
         endpoint=target.endpoint,
         region=os.environ["AWS_REGION"],
         virtual_hosted_style_request=False,
-        client_options=client,  # type: ignore[arg-type]
+        client_options=client,
     )
