@@ -20,6 +20,15 @@ PART = 4 << 20
 DATA = os.urandom(3 * PART)
 
 
+@pytest.fixture
+def fd() -> Iterator[int]:
+    """A RAM file that DATA goes into."""
+    fd = os.memfd_create("lazy")
+    os.truncate(fd, len(DATA))
+    yield fd
+    os.close(fd)
+
+
 class Rounds:
     """A source of one object, and what its user hears. In the first round the middle part fails, when the others have
     arrived; in the second the others wait until the middle one has."""
@@ -73,35 +82,30 @@ class Rounds:
 
 
 @pytest.mark.parametrize("how", ["refused", "damaged"])
-def test_a_file_that_failed_is_not_complete_when_the_rest_of_it_has_come(how: str) -> None:
+def test_a_file_that_failed_is_not_complete_when_the_rest_of_it_has_come(how: str, fd: int) -> None:
     rounds = Rounds(how)
-    fd = os.memfd_create("lazy")
-    try:
-        os.truncate(fd, len(DATA))
-        entry = Object("a", "a", len(DATA), None, None, 0)
-        transfer = Transfer(
-            rounds,
-            [(entry, fd)],
-            [Part(0, 0, len(DATA))],
-            rounds.report,
-            lambda error: None,
-            rounds.on_file,
-            rounds.on_failure,
-            verify=how == "damaged",
-        )
-        transfer.start()
-        for number in (1, 2):
-            rounds.round = number
-            rounds.done.clear()
-            transfer.hurry({0})
-            assert rounds.done.wait(20)
-        assert len(rounds.failures) == 1
-        assert rounds.complete_at and all(rounds.complete_at)
-        assert os.pread(fd, len(DATA) + 1, 0) == DATA
-        transfer.cancel()
-        transfer.join()
-    finally:
-        os.close(fd)
+    entry = Object("a", "a", len(DATA), None, None, 0)
+    transfer = Transfer(
+        rounds,
+        [(entry, fd)],
+        [Part(0, 0, len(DATA))],
+        rounds.report,
+        lambda error: None,
+        rounds.on_file,
+        rounds.on_failure,
+        verify=how == "damaged",
+    )
+    transfer.start()
+    for number in (1, 2):
+        rounds.round = number
+        rounds.done.clear()
+        transfer.hurry({0})
+        assert rounds.done.wait(20)
+    assert len(rounds.failures) == 1
+    assert rounds.complete_at and all(rounds.complete_at)
+    assert os.pread(fd, len(DATA) + 1, 0) == DATA
+    transfer.cancel()
+    transfer.join()
 
 
 class Room:
@@ -125,39 +129,35 @@ class Steady:
             yield DATA[at : min(at + (1 << 20), end)]
 
 
-def test_room_is_looked_for_again_when_a_refused_file_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    room, settled, ended, refusals = Room(), threading.Event(), [], []
+def test_room_is_looked_for_again_when_a_refused_file_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, fd: int
+) -> None:
+    room, settled, refusals = Room(), threading.Event(), list[BaseException]()
     monkeypatch.setattr(Transfer, "_watched", lambda transfer: room)
 
     def refuse(file: int, error: BaseException) -> None:
         refusals.append(error)
         settled.set()
 
-    fd = os.memfd_create("lazy")
-    try:
-        os.truncate(fd, len(DATA))
-        entry = Object("a", "a", len(DATA), None, None, 0)
-        parts = [Part(0, 0, len(DATA))]
-        transfer = Transfer(
-            Steady(),
-            [(entry, fd)],
-            parts,
-            lambda happened: True,
-            ended.append,
-            lambda file: settled.set(),
-            refuse,
-            most_connections=1,
-        )
-        transfer.start()
-        transfer.hurry({0})
-        assert settled.wait(20)
-        assert [type(error) for error in refusals] == [BudgetExceeded]
-        settled.clear()
-        transfer.hurry({0})
-        assert settled.wait(20)
-        assert len(refusals) == 1 and room.looks > 1
-        assert os.pread(fd, len(DATA) + 1, 0) == DATA
-        transfer.cancel()
-        transfer.join()
-    finally:
-        os.close(fd)
+    entry = Object("a", "a", len(DATA), None, None, 0)
+    transfer = Transfer(
+        Steady(),
+        [(entry, fd)],
+        [Part(0, 0, len(DATA))],
+        lambda happened: True,
+        lambda error: None,
+        lambda file: settled.set(),
+        refuse,
+        most_connections=1,
+    )
+    transfer.start()
+    transfer.hurry({0})
+    assert settled.wait(20)
+    assert [type(error) for error in refusals] == [BudgetExceeded]
+    settled.clear()
+    transfer.hurry({0})
+    assert settled.wait(20)
+    assert len(refusals) == 1 and room.looks > 1
+    assert os.pread(fd, len(DATA) + 1, 0) == DATA
+    transfer.cancel()
+    transfer.join()
