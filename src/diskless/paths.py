@@ -193,11 +193,23 @@ def mount(
         chosen = choose(backing)
         if place is not None:
             chosen.check_at(place)
-    limit = parse_size(budget), budget_timeout_s
+    budget_bytes = parse_size(budget)
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
     early = load != "eager" and _may_show_early(chosen, spec, load)
     lazy = early and load == "lazy"
-    job = _job(spec, allow_patterns, ignore_patterns, chosen, limit, progress, hook, verify, keep=False, lazy=lazy)
+    job = _job(
+        spec,
+        allow_patterns,
+        ignore_patterns,
+        chosen,
+        budget_bytes,
+        budget_timeout_s,
+        progress,
+        hook,
+        verify,
+        keep=False,
+        lazy=lazy,
+    )
     try:
         if not lazy:
             job.fetch_all()
@@ -256,9 +268,20 @@ def prefetch(
     hook = quiet(on_event)
     with LOCK:
         chosen = choose(backing)
-    limit = parse_size(budget), budget_timeout_s
+    budget_bytes = parse_size(budget)
     spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
-    job = _job(spec, allow_patterns, ignore_patterns, chosen, limit, progress, hook, verify, keep=True)
+    job = _job(
+        spec,
+        allow_patterns,
+        ignore_patterns,
+        chosen,
+        budget_bytes,
+        budget_timeout_s,
+        progress,
+        hook,
+        verify,
+        keep=True,
+    )
     try:
         job.fetch_all()
     except BaseException:
@@ -278,7 +301,8 @@ def _job(
     allow_patterns: str | Sequence[str] | None,
     ignore_patterns: str | Sequence[str] | None,
     backing: Backing,
-    limit: tuple[int | None, float],
+    budget_bytes: int | None,
+    budget_timeout_s: float,
     progress: Progress,
     on_event: EventFunction | None,
     verify: bool,
@@ -304,7 +328,9 @@ def _job(
     )
     with LOCK:
         store = store_of(backing)
-        job, new = Job.join(request, lambda: Job(request, spec, store, *limit, show, on_event, lazy=lazy))
+        job, new = Job.join(
+            request, lambda: Job(request, spec, store, budget_bytes, budget_timeout_s, show, on_event, lazy=lazy)
+        )
         if keep:
             job.held = True
         else:
