@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import ctypes
 import os
 import shutil
@@ -35,6 +36,7 @@ def load() -> ctypes.CDLL:
     library.diskless_set_file.argtypes = [
         *(ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_longlong, ctypes.c_int)
     ]
+    library.diskless_scratch_add.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_longlong]
     library.diskless_set_directory.argtypes = [ctypes.c_char_p, ctypes.c_uint, ctypes.c_longlong]
     library.diskless_set_space.argtypes = [ctypes.c_longlong, ctypes.c_longlong]
     return library
@@ -65,12 +67,11 @@ class NativeTree:
         return f"{self.root}/{name}" if name else self.root
 
     def __enter__(self) -> NativeTree:
-        try:
-            self.call("root_add", os.fsencode(self.shadow or "/diskless"))
-        except FileExistsError:
-            if self.shadow is not None:
-                raise
-        if self.shadow is None:
+        if self.shadow is not None:
+            self.call("root_add", os.fsencode(self.shadow))
+        else:
+            with contextlib.suppress(FileExistsError):
+                self.call("scratch_add", b"/diskless", 0o1777, 0)
             self.directory("")
         self.activate()
         return self

@@ -75,7 +75,9 @@ Place place_of(const char *path, bool make_parents) {
       link(*directory, name, *next);
     }
     if (!next->is_directory()) return {.error = ENOTDIR};
-    if (next->volume->writable) return {.error = EROFS};  // what is in a scratch is for the user's calls
+    // What is in a scratch, and in a directory that was made in /diskless, is for the user's calls.
+    const bool is_default = i == depth && root->canonical == default_root;
+    if (next->volume->writable && !is_default) return {.error = EROFS};
     directory = next;
     name = names[i];
   }
@@ -87,6 +89,11 @@ timespec from_ns(long long time_ns) {
   if (time_ns == 0) return now();
   const long long below = ((time_ns % second) + second) % second;
   return {static_cast<time_t>((time_ns - below) / second), static_cast<long>(below)};
+}
+
+// What the user's calls made is never taken for a Mount's, nor replaced by one.
+bool is_the_users(const Inode *there, const Place &place) {
+  return there != nullptr && !place.is_root && there->volume->writable;
 }
 
 // The memfd itself gets mode and time, so that the kernel's own answers agree with ours. A system may forbid execute
@@ -121,6 +128,7 @@ int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_n
   const Place place = place_of(path, true);
   if (place.error != 0) return -place.error;
   const Inode *there = place.directory->find(place.name);
+  if (is_the_users(there, place)) return -EEXIST;
   if (there != nullptr && there->is_directory() && !(place.is_root && there->entries.empty())) return -EISDIR;
   Inode *file = file_of(fd);
   if (file == nullptr) return -errno;
@@ -139,6 +147,7 @@ int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns) 
   const Place place = place_of(path, true);
   if (place.error != 0) return -place.error;
   Inode *directory = place.directory->find(place.name);
+  if (is_the_users(directory, place)) return -EEXIST;
   if (directory == nullptr) {
     directory = make_directory(mode, from_ns(mtime_ns));
     link(*place.directory, place.name, *directory);
@@ -170,6 +179,7 @@ int diskless_remove(const char *path) {
   if (place.error != 0) return -place.error;
   const Inode *inode = place.directory->find(place.name);
   if (inode == nullptr) return -ENOENT;
+  if (is_the_users(inode, place)) return -EROFS;
   if (inode->is_directory() && !inode->entries.empty()) return -ENOTEMPTY;
   if (inode->is_directory() && place.is_root) return -EBUSY;
   unlink(*place.directory, place.name);

@@ -231,8 +231,9 @@ void learn_memory_device() {
   if (fd >= 0) kernel::close(fd);
 }
 
-// Below /diskless a root is listed like any directory there.
-Inode *make_listed_directory(const std::string &canonical) {
+// Below /diskless a root is listed like any directory there. Returns 0, or -errno where the user's calls have made
+// something of a name above it.
+int make_listed_directory(const std::string &canonical, Inode **made) {
   std::vector<std::string> names = components(canonical);
   Root *around = root_around(canonical);
   Inode *directory = around->directory->find(around->name);
@@ -243,9 +244,12 @@ Inode *make_listed_directory(const std::string &canonical) {
       next->implied = true;
       link(*directory, names[i], *next);
     }
+    if (!next->is_directory()) return -ENOTDIR;
+    if (next->volume->writable) return -EROFS;
     directory = next;
   }
-  return directory;
+  *made = directory;
+  return 0;
 }
 
 int add(const std::vector<std::string> &names, mode_t mode, std::unique_ptr<Root> root) {
@@ -272,10 +276,12 @@ int add(const std::vector<std::string> &names, mode_t mode, std::unique_ptr<Root
   }
   Root *around = root_around(canonical);
   const bool listed = around != nullptr && around->canonical == default_root;
-  if (around != nullptr && !around->volume.writable && !(listed && root->volume.writable)) return -EEXIST;
+  // In /diskless there are Mounts, which need no root of their own, and scratches.
+  const bool may_lie_in = around == nullptr || (listed ? root->volume.writable : around->volume.writable);
+  if (!may_lie_in) return -EEXIST;
   if (around == nullptr && is_below_default(canonical)) return -ENOENT;
   if (listed) {
-    root->directory = make_listed_directory(canonical);
+    if (const int error = make_listed_directory(canonical, &root->directory)) return error;
     root->name = names.back();
     if (root->directory->find(root->name) != nullptr) return -EEXIST;
   }

@@ -38,7 +38,7 @@ struct Root {
   std::string name;
   Identity beneath;                           // the real directory that is hidden; {} where there is none
   std::vector<std::string> first_components;  // of every spelling that may lead here
-  Volume volume;                              // of a scratch
+  Volume volume;                              // of a scratch, and of /diskless itself
 };
 
 inline constexpr std::string_view default_root = "/diskless";

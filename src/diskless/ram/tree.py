@@ -170,7 +170,7 @@ class Tree:
     def _root(self) -> None:
         if not self._rooted:
             with contextlib.suppress(FileExistsError):  # another user of the native library made it
-                native.root_add(ROOT)
+                native.scratch_add(ROOT, _SCRATCH_MODE, 0)
             self._rooted = True
 
     def check_path(self, at: str) -> str:
