@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LIBRARY = os.path.join(os.path.dirname(os.path.realpath(__file__)), "libdiskless.so")
 
@@ -52,6 +54,7 @@ def _library() -> ctypes.CDLL:
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, "diskless_" + name)
         function.restype, function.argtypes = result, arguments
+    library.diskless_function.restype, library.diskless_function.argtypes = ctypes.c_void_p, (_STR,)
     return library
 
 
@@ -214,6 +217,19 @@ def patched_slots() -> int:
     return _call("patched_slots")
 
 
+def function(name: str, result: type, *arguments: type) -> Callable[..., int]:
+    """Return libc's function of that name with the Tree in it, which shows to its callers whatever is redirected.
+
+    It is called without the GIL and leaves its errno to `ctypes.get_errno`. Raises OSError (ENOSYS) where there is
+    none of that name.
+    """
+    address = _library().diskless_function(name.encode())
+    if not address:
+        raise OSError(errno.ENOSYS, f"{name} is none of the functions that the Tree has")
+    made: Callable[..., int] = ctypes.CFUNCTYPE(result, *arguments, use_errno=True)(address)
+    return made
+
+
 def take_messages() -> list[str]:
     """Return what the native library has to say to the user, each sentence once."""
     buffer = ctypes.create_string_buffer(640)
@@ -238,6 +254,17 @@ class _Buffer(ctypes.Structure):
     )
 
 
+@contextlib.contextmanager
+def memory_of(data: object) -> Iterator[tuple[int, int]]:
+    """Lend the address and the size in bytes of a contiguous buffer, which stays where it is meanwhile."""
+    buffer = _Buffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(buffer), 0)
+    try:
+        yield buffer.address or 0, buffer.length
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+
+
 def has_checksums() -> bool:
     """Whether `crc` can be called."""
     return sys.platform == "linux" and os.path.exists(_LIBRARY)
@@ -248,12 +275,8 @@ def crc(algorithm: str, data: object, before: int = 0) -> int:
 
     `algorithm` is ``"CRC32"``, ``"CRC32C"`` or ``"CRC64NVME"``.
     """
-    buffer = _Buffer()
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(data), ctypes.byref(buffer), 0)
-    try:
-        return _call("crc", _CRCS[algorithm], before, buffer.address, buffer.length)
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    with memory_of(data) as (address, size_bytes):
+        return _call("crc", _CRCS[algorithm], before, address, size_bytes)
 
 
 def crc_combine(algorithm: str, first: int, second: int, second_bytes: int) -> int:

@@ -4,6 +4,8 @@
 
 #include "descriptor.h"
 #include "diskless.h"
+#include "elf.h"
+#include "hooks.h"
 #include "slots.h"
 #include "umask.h"
 #include "working_directory.h"
@@ -12,6 +14,7 @@ namespace diskless {
 
 std::atomic<int> activations{0};
 std::atomic<int> open_streams{0};
+std::atomic<bool> called_by_address{false};
 
 void streams_closed() {
   if (!is_active()) patch_objects(Reach::none);
@@ -40,10 +43,19 @@ int diskless_deactivate(void) {
   if (activations.fetch_sub(1) == 1) {
     patch_objects(open_streams.load() > 0 ? Reach::streams : Reach::none);
     let_go_of_descriptors();
+    forget_umask();
   }
   return 0;
 }
 
 long diskless_patched_slots(void) { return count_patched_slots(); }
+
+void *diskless_function(const char *name) {
+  under_the_linkers_lock([](void *) { find_originals(); }, nullptr);
+  const Hook *hook = find_hook(name);
+  if (hook == nullptr || hook->next.load() == nullptr) return nullptr;
+  called_by_address.store(true);
+  return hook->ours;
+}
 
 }  // extern "C"

@@ -46,6 +46,9 @@ DISKLESS_API int diskless_gate_descriptors(int *memory, int *event);
 DISKLESS_API int diskless_activate(void);
 DISKLESS_API int diskless_deactivate(void);
 DISKLESS_API long diskless_patched_slots(void);
+/* The function of libc of that name with the Tree in it, for callers that want that whether or not libc's calls are
+ * redirected: from then on the Tree shows to those who call it so. Null where it is not one of the redirected ones. */
+DISKLESS_API void *diskless_function(const char *name);
 
 /* One sentence for the log, if there is any: its length, or 0. The buffer should hold 640 bytes. */
 DISKLESS_API int diskless_take_message(char *buffer, int size);

@@ -54,6 +54,8 @@ mode_t current_umask() {
 
 void learn_umask() { kept.store(process() | read_umask()); }
 
+void forget_umask() { kept.store(0); }
+
 namespace intercept {
 
 mode_t umask(mode_t mask) noexcept {

@@ -10,5 +10,7 @@ mode_t current_umask();
 
 // To be called when the first Mount or scratch opens: nobody told us of changes before.
 void learn_umask();
+// And when the last one closes: nobody will.
+void forget_umask();
 
 }  // namespace diskless
