@@ -15,9 +15,9 @@ class Usage:
     """Memory of this process's Mounts, prefetches and scratches, in bytes. All count as shared memory (``Shmem``).
 
     `held_bytes` are in RAM for Mounts and prefetches, `droppable_bytes` of them of lazy files, which go when room is
-    needed and nobody has them open; `reserved_bytes` are still to come. `scratch_bytes` are of files in scratches.
-    `free_bytes` is what the tightest of the control groups and the machine leaves beside what is reserved, of
-    `limit_bytes`; `limit` names it. All three are None where nothing tells.
+    needed and nobody has them open; `reserved_bytes` are still to come. `scratch_bytes` are of files in scratches and
+    in ``ram://``, which is ``/diskless`` itself. `free_bytes` is what the tightest of the control groups and the
+    machine leaves beside what is reserved, of `limit_bytes`; `limit` names it. All three are None where nothing tells.
     """
 
     files: int

@@ -11,6 +11,7 @@ from diskless import native_api as native
 from diskless.errors import BackingUnavailable, InvalidOption
 from diskless.ram.budget import Limit
 from diskless.ram.file import RamFile
+from diskless.ram.root import Root
 
 _log = logging.getLogger("diskless")
 # The Backings in use, by name. Guarded by LOCK, which callers of `choose` hold.
@@ -71,7 +72,11 @@ class Backing(Protocol):
         ...
 
     def scratch_bytes(self) -> int:
-        """Return what the files of all scratches take."""
+        """Return what the files of all scratches and of ram:// take."""
+        ...
+
+    def root(self) -> Root:
+        """Return where ram:// is, until this process ends."""
         ...
 
 

@@ -8,16 +8,30 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from diskless.errors import BackingUnavailable, MountPathError
 from diskless.ram.budget import Limit, directory_limits
 from diskless.ram.file import RamFile
-from diskless.ram.names import Names
+from diskless.ram.names import Names, in_turn
+from diskless.ram.root import Root
 from diskless.ram.tree import absolute_names
 
 _PREFIX = "diskless-"
 _LOCK, _STAGING = ".lock", ".staging"
+
+
+@contextlib.contextmanager
+def _writable_parent(path: str) -> Iterator[None]:
+    parent = os.path.dirname(path)
+    if os.stat(parent).st_mode & 0o200:  # this process's own directory, in which ram:// writes at any moment
+        yield
+        return
+    os.chmod(parent, 0o755)
+    try:
+        yield
+    finally:
+        os.chmod(parent, 0o555)
 
 
 class _FileNames:
@@ -25,28 +39,20 @@ class _FileNames:
 
     def link(self, path: str, file: RamFile) -> None:
         assert file.staged_path is not None
-        parent = os.path.dirname(path)
-        os.chmod(parent, 0o755)
-        os.link(file.staged_path, path)
-        os.chmod(parent, 0o555)
+        with _writable_parent(path):
+            os.link(file.staged_path, path)
 
     def unlink(self, path: str) -> None:
-        parent = os.path.dirname(path)
-        os.chmod(parent, 0o755)
-        os.unlink(path)
-        os.chmod(parent, 0o555)
+        with _writable_parent(path):
+            os.unlink(path)
 
     def make_directory(self, path: str) -> None:
-        parent = os.path.dirname(path)
-        os.chmod(parent, 0o755)
-        os.mkdir(path, 0o555)
-        os.chmod(parent, 0o555)
+        with _writable_parent(path):
+            os.mkdir(path, 0o555)
 
     def remove_directory(self, path: str) -> None:
-        parent = os.path.dirname(path)
-        os.chmod(parent, 0o755)
-        os.rmdir(path)
-        os.chmod(parent, 0o555)
+        with _writable_parent(path):
+            os.rmdir(path)
 
 
 class Directory:
@@ -70,6 +76,7 @@ class Directory:
         self._numbers = itertools.count()
         self._files = 0
         self._scratches: set[str] = set()
+        self._root: Root | None = None
         self._names = Names(_FileNames())
         atexit.register(self._leave)
 
@@ -119,21 +126,19 @@ class Directory:
             self.check_at(at)
         home = self._enter()
         scheme, _, rest = place.partition("/")
-        for number in itertools.count(1):
-            path = f"{home}/{scheme}/{rest}" if number == 1 else f"{home}/{scheme}~{number}/{rest}"
+        for top in in_turn(f"{home}/{scheme}"):
+            path = f"{top}/{rest}"
             absolute = absolute_names(path, files)
-            if self._names.accept(home, absolute):
-                try:
-                    self._names.show(home, absolute)
-                finally:
-                    os.chmod(home, 0o700)
+            if not self._names.accept(home, absolute):
+                continue
+            with contextlib.suppress(FileExistsError):  # what was written to ram://
+                self._names.show(home, absolute)
                 return path
-        raise AssertionError("unreachable: the numbers do not end")
+        raise AssertionError("unreachable: the names do not end")
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
         if self._home is not None and self._owns(path):
             self._names.hide(self._home, absolute_names(path, files))
-            os.chmod(self._home, 0o700)
 
     def _owns(self, path: str) -> bool:
         """Whether this process made what is at `path`: a forked child leaves alone what is its parent's."""
@@ -142,8 +147,12 @@ class Directory:
     def make_scratch(self, at: str | None, budget_bytes: int | None) -> str:
         if at is not None:
             self.check_at(at)
-        path = os.path.join(self._enter(), f"scratch-{next(self._numbers)}")
-        os.mkdir(path)
+        home = self._enter()
+        while True:
+            path = os.path.join(home, f"scratch-{next(self._numbers)}")
+            with contextlib.suppress(FileExistsError):  # what was written to ram://
+                os.mkdir(path)
+                break
         self._scratches.add(path)
         return path
 
@@ -156,17 +165,21 @@ class Directory:
         self._leave_if_empty()
 
     def scratch_bytes(self) -> int:
-        found: dict[tuple[int, int], int] = {}
-        for path in self._scratches if os.getpid() == self._owner else ():
-            for directory, _, names in os.walk(path):
-                for name in names:
-                    with contextlib.suppress(OSError):  # removed meanwhile
-                        status = os.lstat(os.path.join(directory, name))
-                        found[status.st_dev, status.st_ino] = status.st_blocks * 512
-        return sum(found.values())
+        if os.getpid() != self._owner:
+            return 0
+        if self._root is None or self._root.path != self._home:
+            return sum(_sizes(self._scratches).values())
+        loaded = _sizes([os.path.join(self._home, _STAGING)])
+        return sum(size for file, size in _sizes([self._home]).items() if file not in loaded)
+
+    def root(self) -> Root:
+        # A forked child goes on with its parent's.
+        if self._root is None:
+            self._root = Root(self._enter(), os, hidden=frozenset({_LOCK, _STAGING}))
+        return self._root
 
     def _leave_if_empty(self) -> None:
-        if self._files == 0 and not self._scratches:
+        if self._files == 0 and not self._scratches and (self._root is None or self._root.path != self._home):
             self._leave()
 
     def _enter(self) -> str:
@@ -231,6 +244,18 @@ def _lock(path: str, *, create: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _sizes(paths: Iterable[str]) -> dict[tuple[int, int], int]:
+    """Return what each file below those paths takes, by device and inode."""
+    found = {}
+    for path in paths:
+        for directory, _, names in os.walk(path):
+            for name in names:
+                with contextlib.suppress(OSError):  # removed meanwhile
+                    status = os.lstat(os.path.join(directory, name))
+                    found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return found
 
 
 def _remove_tree(path: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,13 @@ class Namer(Protocol):
     def make_directory(self, path: str) -> None: ...
 
     def remove_directory(self, path: str) -> None: ...
+
+
+def in_turn(name: str) -> Iterator[str]:
+    """Yield the names to try where each may be taken by something else: ``s3``, ``s3~2``, ``s3~3``, …"""
+    yield name
+    for number in itertools.count(2):
+        yield f"{name}~{number}"
 
 
 @dataclass
@@ -46,7 +54,10 @@ class Names:
         return True
 
     def show(self, base: str, files: Mapping[str, RamFile]) -> None:
-        """Make all names visible, or none: what was made is undone when one fails."""
+        """Make all names visible, or none: what was made is undone when one fails.
+
+        One fails where ram:// has something there, which is only known when it is tried.
+        """
         done: list[str] = []
         try:
             for path, file in self._wanted(base, files).items():

@@ -14,12 +14,15 @@ from diskless.errors import BackingUnavailable, DescriptorLimit, MountPathError
 from diskless.ram import safetensors_writer
 from diskless.ram.budget import Limit, memory_limits
 from diskless.ram.file import RamFile
-from diskless.ram.names import Names
+from diskless.ram.names import Names, in_turn
+from diskless.ram.root import Root
+from diskless.ram.url import ROOT
 
 _log = logging.getLogger("diskless")
-ROOT = "/diskless"
 # Whoever runs in this process may write, as in a /tmp; nobody else sees it.
 _SCRATCH_MODE = 0o1777
+# What the native library says where the user's own calls have made something of the name, or of one above it.
+_TAKEN = (errno.EEXIST, errno.ENOTDIR, errno.EROFS)
 _FORBIDDEN = ("/", "/proc", "/sys", "/dev")
 
 
@@ -94,6 +97,10 @@ class Tree:
                 raise MountPathError(
                     f"at={at!r}: a scratch is open at {around} already; close it, or choose another path"
                 )
+            if around == ROOT:
+                raise MountPathError(
+                    f"at={at!r} lies in {ROOT}, where Mounts without at= and ram:// show; choose a path outside it"
+                )
             if around is not None:
                 raise MountPathError(
                     f"at={at!r} lies inside {around}, where a read-only Mount shows; choose a path outside it"
@@ -114,16 +121,26 @@ class Tree:
             self._show_at(self.check_at(at), files)
             return self.check_path(at)
         self._root()
-        scheme, _, rest = place.partition("/")
-        for number in itertools.count(1):
-            # Other bytes may show under this name already: another version, or what other credentials see.
-            path = f"{ROOT}/{scheme}/{rest}" if number == 1 else f"{ROOT}/{scheme}~{number}/{rest}"
-            absolute = absolute_names(path, files)
-            if self._names.accept(ROOT, absolute):
-                self._names.show(ROOT, absolute)
-                break
+        path = self._show_in_turn(place, files)
         self._activate()
         return path
+
+    def _show_in_turn(self, place: str, files: Mapping[str, RamFile]) -> str:
+        scheme, _, rest = place.partition("/")
+        for top in in_turn(f"{ROOT}/{scheme}"):
+            # Other bytes may show under this name already: another version, what other credentials see, or what was
+            # written to ram://.
+            path = f"{top}/{rest}"
+            absolute = absolute_names(path, files)
+            if not self._names.accept(ROOT, absolute):
+                continue
+            try:
+                self._names.show(ROOT, absolute)
+                return path
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+        raise AssertionError("unreachable: the names do not end")
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
         self._deactivate()
@@ -160,12 +177,25 @@ class Tree:
         return native.scratch_used()
 
     def _make_numbered(self, budget_bytes: int | None) -> str:
-        for number in itertools.count(1):
-            path = f"{ROOT}/scratch/{number}"
-            with contextlib.suppress(FileExistsError):
-                native.scratch_add(path, _SCRATCH_MODE, budget_bytes or 0)
-                return path
-        raise AssertionError("unreachable: the numbers do not end")
+        for directory in in_turn(f"{ROOT}/scratch"):
+            for number in itertools.count(1):
+                path = f"{directory}/{number}"
+                try:
+                    native.scratch_add(path, _SCRATCH_MODE, budget_bytes or 0)
+                    return path
+                except FileExistsError:
+                    continue
+                except OSError as error:
+                    if error.errno not in _TAKEN:
+                        raise
+                    break
+        raise AssertionError("unreachable: the names do not end")
+
+    def root(self) -> Root:
+        from diskless.ram import calls  # late: few need them
+
+        self._root()
+        return Root(ROOT, calls)
 
     def _root(self) -> None:
         if not self._rooted:
