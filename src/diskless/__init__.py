@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TransferError,
     )
     from diskless.events import Dropped, Event, FileComplete, PartFetched, Retried
+    from diskless.handle import File, open
     from diskless.job import Job
     from diskless.paths import Mount, mount, mounts, prefetch
     from diskless.scratch_directory import Scratch, scratch
@@ -48,6 +49,7 @@ __all__ = [
     "DisklessError",
     "Dropped",
     "Event",
+    "File",
     "FileComplete",
     "InvalidOption",
     "InvalidURL",
@@ -68,6 +70,7 @@ __all__ = [
     "Usage",
     "mount",
     "mounts",
+    "open",
     "prefetch",
     "push",
     "scratch",
@@ -78,6 +81,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "Dropped": "events",
     "Event": "events",
+    "File": "handle",
     "FileComplete": "events",
     "Job": "job",
     "Mount": "paths",
@@ -89,6 +93,7 @@ _MODULES = {
     "Usage": "usage",
     "mount": "paths",
     "mounts": "paths",
+    "open": "handle",
     "prefetch": "paths",
     "push": "upload",
     "scratch": "scratch_directory",

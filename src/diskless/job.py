@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import native_api as native
-from diskless.errors import BudgetExceeded, Cancelled, DisklessError, TransferError
+from diskless.errors import BudgetExceeded, Cancelled, DisklessError, InvalidURL, TransferError
 from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
+from diskless.loader.plan import MOST_BYTES
 from diskless.progress import Display
 from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted, kept_bytes
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("diskless")
 # How often a job that waits for another's files looks whether it was cancelled.
 _CANCEL_POLL_S = 0.1
+# How often who waits for bytes asks for them again.
+_ASK_AGAIN_S = 1.0
 # With so much memory to spare there may be more connections than the first eight.
 _ROOMY_BYTES = 512 << 20
 
@@ -42,6 +45,7 @@ class Request(NamedTuple):
     ignore_patterns: tuple[str, ...] | None
     backing: str
     verify: bool = False
+    private: int = 0  # not 0: shared with nobody
 
 
 class Job:
@@ -61,6 +65,7 @@ class Job:
         on_event: EventFunction | None = None,
         *,
         lazy: bool = False,
+        most_part_bytes: int | None = None,
     ) -> None:
         self.request = request
         self.url = spec.display
@@ -71,9 +76,11 @@ class Job:
         self._budget_timeout_s = budget_timeout_s
         self._display = show
         self._on_event = on_event
+        self._most_part_bytes = most_part_bytes or MOST_BYTES
         # Guarded by LOCK: who needs this job, and what it holds for them.
         self.mounts = 0
         self.held = False
+        self.single = False  # nobody wants more than one object
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
         # Why files of a lazy load could not be had, by path, until they can.
@@ -81,6 +88,8 @@ class Job:
         self.files: dict[str, RamFile] = {}
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
+        self._work: list[tuple[Object, RamFile]] = []  # what it fills
+        self._numbers: dict[RamFile, int] = {}  # in that list; made when asked for
         self._cancelled = False
         self._thread: threading.Thread | None = None
         # Written by the thread that loads, read by anybody.
@@ -151,6 +160,54 @@ class Job:
             if self._transfer is not None:
                 self._transfer.fetch_all()
             _tell_room()
+
+    def wait_for(self, file: RamFile, start: int, end: int) -> None:
+        """Return when these bytes of a file that this job fills, which somebody has asked for, are in place.
+
+        Raises what the load ended with, or why a lazy file cannot be had now.
+        """
+        with LOCK:
+            refused, asks = self._refusal(file), time.monotonic() + _ASK_AGAIN_S
+            while missing := self.missing(file, start, end):
+                error, refusal = self._error, self._refusal(file)
+                if error is None and refusal is not refused:
+                    error = refusal
+                if error is not None:
+                    raise _again(error)
+                if time.monotonic() >= asks:  # a Loader that replaces a dead one knows nothing of it
+                    self.ask(file, missing[0][0], missing[-1][1])
+                    asks = time.monotonic() + _ASK_AGAIN_S
+                self.store.wait_for_bytes(_ASK_AGAIN_S)
+
+    def missing(self, file: RamFile, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """Return which ranges of a file that this job fills are not in place. The caller holds LOCK."""
+        if file.complete:
+            return []
+        if self._transfer is None:
+            return [(start, end)]
+        return self._transfer.missing(self._number(file), start, end)
+
+    def is_dropped(self, file: RamFile, fd: int) -> bool:
+        """Whether a file that this job fills, open as `fd`, was dropped and is still told as complete; no more, soon.
+
+        What is open is not dropped any more. The caller holds LOCK.
+        """
+        if not self.lazy or file.filler is not self or self.missing(file, 0, file.size_bytes):
+            return False
+        return os.fstat(fd).st_blocks * 512 < file.size_bytes
+
+    def ask(self, file: RamFile, start: int, end: int) -> None:
+        """Have a range of a file that this job fills fetched next. The caller holds LOCK."""
+        if self._transfer is not None:
+            self._transfer.ask(self._number(file), start, end)
+
+    def _number(self, file: RamFile) -> int:
+        if not self._numbers:
+            self._numbers = {each: number for number, (_, each) in enumerate(self._work)}
+        return self._numbers[file]
+
+    def _refusal(self, file: RamFile) -> DisklessError | None:
+        return self.refusals.get(self._work[self._number(file)][0].path) if self._work else None
 
     def wait_for_names(self) -> None:
         """Return when it is known which files there will be, and their memory is set aside; raises as `wait` does."""
@@ -235,6 +292,7 @@ class Job:
             self._display.close()
             self._listed.set()
             self._settled.set()
+            self.store.notify()
 
     def _load(self, started: float) -> None:
         from diskless.loader import client
@@ -244,6 +302,8 @@ class Job:
                 self._transfer = transfer
             self._raise_if_cancelled()
             listing = transfer.list()
+            if self.single and not listing.is_object:
+                raise InvalidURL(f"{self.url} is no object but a prefix: open one of those below it, or mount it")
             objects = select(listing, self.request.allow_patterns, self.request.ignore_patterns, self.url)
             self._stats = replace(
                 self._stats,
@@ -324,6 +384,8 @@ class Job:
         _tell_room()
         for position in mine:
             files[position].verified = self.request.verify
+            if self.request.private:
+                files[position].later_key = None
         return files, mine
 
     def _verify_held(
@@ -382,6 +444,7 @@ class Job:
                 loaders_lost=counted.loaders_lost,
             )
             self._display.update(before + done_bytes, total)
+            self.store.notify()
 
         def on_file(number: int) -> None:
             entry, file = work[number]
@@ -405,7 +468,12 @@ class Job:
             path = work[number][0].path
             _log.warning("%s: %s cannot be opened now: %s", self.url, path, error)
             self.refusals[path] = error
+            self.store.notify()
 
+        with LOCK:
+            self._work, self._numbers = work, {}
+            for _, file in work:
+                file.filler = self
         if work:
             room = self._room() if self._budget_bytes is not None else None
             lazy = client.Lazy(on_refusal, on_drop, room) if self.lazy else None
@@ -419,6 +487,7 @@ class Job:
                 self._listed.set,  # who opens a file from now on may hold the GIL
                 verify=self.request.verify,
                 most_connections=self._connections(),
+                most_part_bytes=self._most_part_bytes,
             )
         self._listed.set()
         with LOCK:

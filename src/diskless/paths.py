@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from diskless.errors import InvalidOption, MountPathError
+from diskless.errors import MountPathError
 from diskless.forks import LOCK
+from diskless.terms import Terms, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
     from diskless.events import EventFunction
     from diskless.job import Job
     from diskless.progress import Progress
-    from diskless.ram import Backing
-    from diskless.sources import SourceSpec
     from diskless.stats import Stats
 
-_LOADS = ("eager", "background", "lazy")
 # The Mounts that are open. Guarded by LOCK.
 _open: list[Mount] = []
-_ready = False
 
 
 class Mount:
@@ -182,34 +179,25 @@ def mount(
     # Wrong arguments are refused before anything is asked of the network.
     if isinstance(place, bytes):
         raise MountPathError("at= is a str path, not bytes")
-    _check(load, verify, budget_timeout_s)
-    _get_ready()
-    from diskless.events import quiet
-    from diskless.ram import choose, parse_size
-    from diskless.sources import resolve
-
-    hook = quiet(on_event)
-    with LOCK:
-        chosen = choose(backing)
-        if place is not None:
-            chosen.check_at(place)
-    budget_bytes = parse_size(budget)
-    spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
-    early = load != "eager" and _may_show_early(chosen, spec, load)
-    lazy = early and load == "lazy"
-    job = _job(
-        spec,
-        allow_patterns,
-        ignore_patterns,
-        chosen,
-        budget_bytes,
-        budget_timeout_s,
-        progress,
-        hook,
-        verify,
-        keep=False,
-        lazy=lazy,
+    terms = check(
+        url,
+        load=load,
+        allow_patterns=allow_patterns,
+        ignore_patterns=ignore_patterns,
+        verify=verify,
+        session=session,
+        storage_options=storage_options,
+        fs=fs,
+        backing=backing,
+        budget=budget,
+        budget_timeout_s=budget_timeout_s,
+        progress=progress,
+        on_event=on_event,
+        at=place,
     )
+    early = load != "eager" and _may_show_early(terms)
+    lazy = early and load == "lazy"
+    job = terms.join(keep=False, lazy=lazy)
     try:
         if not lazy:
             job.fetch_all()
@@ -217,7 +205,7 @@ def mount(
         wait()
         with LOCK:
             wait()  # it may have failed in between, and holds nothing then
-            path = chosen.show(job.place, place, job.files)
+            path = terms.backing.show(job.place, place, job.files)
             job.shown = True
             for file in job.files.values():
                 file.visible = True
@@ -259,29 +247,22 @@ def prefetch(
         >>> import torch, transformers                   # doctest: +SKIP
         >>> with diskless.mount("s3://models/bert") as path: ...  # doctest: +SKIP
     """
-    _check(load, verify, budget_timeout_s)
-    _get_ready()
-    from diskless.events import quiet
-    from diskless.ram import choose, parse_size
-    from diskless.sources import resolve
-
-    hook = quiet(on_event)
-    with LOCK:
-        chosen = choose(backing)
-    budget_bytes = parse_size(budget)
-    spec = resolve(url, session=session, storage_options=storage_options, fs=fs)
-    job = _job(
-        spec,
-        allow_patterns,
-        ignore_patterns,
-        chosen,
-        budget_bytes,
-        budget_timeout_s,
-        progress,
-        hook,
-        verify,
-        keep=True,
+    terms = check(
+        url,
+        load=load,
+        allow_patterns=allow_patterns,
+        ignore_patterns=ignore_patterns,
+        verify=verify,
+        session=session,
+        storage_options=storage_options,
+        fs=fs,
+        backing=backing,
+        budget=budget,
+        budget_timeout_s=budget_timeout_s,
+        progress=progress,
+        on_event=on_event,
     )
+    job = terms.join(keep=True)
     try:
         job.fetch_all()
     except BaseException:
@@ -296,96 +277,19 @@ def mounts() -> list[Mount]:
         return list(_open)
 
 
-def _job(
-    spec: SourceSpec,
-    allow_patterns: str | Sequence[str] | None,
-    ignore_patterns: str | Sequence[str] | None,
-    backing: Backing,
-    budget_bytes: int | None,
-    budget_timeout_s: float,
-    progress: Progress,
-    on_event: EventFunction | None,
-    verify: bool,
-    *,
-    keep: bool,
-    lazy: bool = False,
-) -> Job:
-    """Return the job for these arguments, running or complete, with one more claim: a Mount's, or the prefetch's."""
-    from diskless.job import Job, Request
-    from diskless.progress import display
-    from diskless.ram import store_of
-    from diskless.selection import patterns
-
-    # A bar would stand there for as long as the Mount.
-    show = display(progress if not lazy or callable(progress) else False, spec.display)
-    request = Request(
-        spec.display,
-        spec.identity,
-        patterns("allow_patterns", allow_patterns),
-        patterns("ignore_patterns", ignore_patterns),
-        backing.name,
-        verify,
-    )
-    with LOCK:
-        store = store_of(backing)
-        job, new = Job.join(
-            request, lambda: Job(request, spec, store, budget_bytes, budget_timeout_s, show, on_event, lazy=lazy)
-        )
-        if keep:
-            job.held = True
-        else:
-            job.mounts += 1
-    if new:
-        job.start()
-    return job
-
-
-def _check(load: str, verify: bool, budget_timeout_s: float) -> None:
-    if load not in _LOADS:
-        raise InvalidOption(f"load={load!r} is none of {', '.join(map(repr, _LOADS))}")
-    if not isinstance(verify, bool):
-        raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
-    if not isinstance(budget_timeout_s, (int, float)) or not 0 <= budget_timeout_s < float("inf"):
-        raise InvalidOption(f"budget_timeout_s= is a number of seconds, 0 or more, not {budget_timeout_s!r:.50}")
-
-
-def _may_show_early(backing: Backing, spec: SourceSpec, load: str) -> bool:
+def _may_show_early(terms: Terms) -> bool:
     """Whether names may be seen before the bytes are there; says so in the log where not."""
     import logging
 
     from diskless.loader import process
 
     reason = None
-    if backing.name != "tree":
-        reason = f"{backing.name} shows complete files only"
-    elif spec.filesystem is not None:
+    if terms.backing.name != "tree":
+        reason = f"{terms.backing.name} shows complete files only"
+    elif terms.spec.filesystem is not None:
         reason = "a filesystem of this process is read by a thread, which could not let in who waits with the GIL held"
     elif not process.can_start():
         reason = "no Loader process can be started here, and a thread could not let in who waits with the GIL held"
     if reason is not None:
-        logging.getLogger("diskless").warning("load=%r: loaded eagerly, since %s", load, reason)
+        logging.getLogger("diskless").warning("load=%r: loaded eagerly, since %s", terms.load, reason)
     return reason is None
-
-
-def _get_ready() -> None:
-    """Import what only a load needs, while the Loader starts.
-
-    Under LOCK, so that no fork falls into it: a child forked while another thread is in the midst of an import would
-    wait for that thread, which it does not have.
-    """
-    global _ready
-    with LOCK:
-        if _ready:
-            return
-        from diskless.loader import start
-
-        start.begin()
-        import configparser  # noqa: F401  # here and below: for the functions that use them, which find them imported
-        import hashlib  # noqa: F401
-        import shlex  # noqa: F401
-
-        from diskless import job, progress, ram  # noqa: F401
-        from diskless.loader import client  # noqa: F401
-        from diskless.sources import resolve  # noqa: F401
-
-        _ready = True

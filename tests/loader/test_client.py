@@ -163,8 +163,8 @@ def test_a_job_that_is_cancelled_before_it_began_stays_so() -> None:
 def test_parts_that_are_reported_twice_count_once() -> None:
     """A full socket may cut a report in two: then all of it comes again."""
     progress = client._Progress([100, 50])
-    for part in (client.Part(0, 10, 30), client.Part(0, 10, 30), client.Part(0, 60, 100), client.Part(1, 0, 50)):
-        progress.parts[part.file].append(part)
+    for part in ((0, 10, 30), (0, 10, 30), (0, 60, 100), (1, 0, 50)):
+        progress.add(*part)
     assert progress.missing(0) == [(0, 10), (30, 60)] and progress.missing(1) == []
     assert progress.done_bytes() == 20 + 40 + 50
 

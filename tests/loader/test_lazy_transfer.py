@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from diskless.errors import BudgetExceeded, ObjectChanged
+from diskless.loader import ranges
 from diskless.loader.client import _Progress
 from diskless.loader.plan import Part
 from diskless.loader.transfer import Happened, Transfer
@@ -61,9 +62,10 @@ class Rounds:
 
     def report(self, happened: Happened) -> bool:
         for file in happened.dropped:
-            self.progress.parts[file] = []
-        self.progress.parts[0] += happened.parts
-        starts = {part.start for part in self.progress.parts[0]}
+            self.progress.there[file] = []
+        for part in happened.parts:
+            self.progress.add(*part)
+        starts = {start for start in range(0, len(DATA), PART) if self._has(start)}
         if self.round == 1 and starts >= {0, 2 * PART}:
             self.arrived[1].set()
         if self.round == 2 and PART in starts:
@@ -72,6 +74,9 @@ class Rounds:
             self.complete_at.append(self.told)
             self.done.set()
         return True
+
+    def _has(self, start: int) -> bool:
+        return not ranges.missing(self.progress.there[0], start, min(start + PART, len(DATA)))
 
     def on_file(self, file: int) -> None:
         self.told = True

@@ -60,7 +60,7 @@ def test_only_the_ranges_that_are_missing_are_asked_for() -> None:
         os.pwrite(fd, bytes(300), 100)
         os.pwrite(fd, bytes(50), MIB - 50)
         channel.send({"op": "files", "files": [[_entry(server, "a"), [[100, 400], [MIB - 50, MIB]], -1]]}, [fd])
-        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8})
+        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8, "part_bytes": 32 << 20})
         messages = []
         while not messages or messages[-1]["op"] == "progress":
             messages.append(channel.receive()[0])
@@ -79,7 +79,7 @@ def test_descriptors_are_closed_before_completion_is_told() -> None:
     with FaultServer({"a": DATA}) as server, served(server) as channel:
         fd = os.memfd_create("a")
         channel.send({"op": "files", "files": [[_entry(server, "a"), [[0, MIB]], -1]]}, [fd])
-        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8})
+        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8, "part_bytes": 32 << 20})
         while channel.receive()[0]["op"] != "complete":
             pass
         # A file that is still open for writing could not be sealed, or not by everybody.
@@ -104,7 +104,7 @@ def test_bytes_are_freed_at_once_though_an_answer_hangs(how: str) -> None:
         channel.send({"op": "files", "files": [[_entry(server, key), [[0, MIB]], -1] for key in server.objects]}, fds)
         for fd in fds:
             os.close(fd)
-        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8})
+        channel.send({"op": "fetch", "lazy": False, "verify": False, "connections": 8, "part_bytes": 32 << 20})
         server.hanging.wait()
         assert sum(map(_open_for, inodes)) == 2
         if how == "the connection ends":

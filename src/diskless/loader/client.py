@@ -13,9 +13,9 @@ from diskless import errors
 from diskless import native_api as native
 from diskless.errors import Cancelled, DisklessError, LoaderDied, TransferError
 from diskless.events import EventFunction, PartFetched, Retried
-from diskless.loader import process
+from diskless.loader import process, ranges
 from diskless.loader.concurrency import MOST
-from diskless.loader.plan import Part
+from diskless.loader.plan import MOST_BYTES
 from diskless.loader.protocol import MAX_DESCRIPTORS, Channel, Message, pieces
 from diskless.sources.store import open_source
 
@@ -60,27 +60,24 @@ class Lazy(NamedTuple):
 
 @dataclass
 class _Progress:
-    """Which parts are in place; kept here, so that a new Loader can take up what is missing."""
+    """Which bytes are in place; kept here, so that a new Loader can take up what is missing."""
 
     sizes: list[int]
-    parts: list[list[Part]] = field(init=False)
+    there: list[list[tuple[int, int]]] = field(init=False)
     bytes_before: int = 0  # in place before the present Loader began
 
     def __post_init__(self) -> None:
-        self.parts = [[] for _ in self.sizes]
+        self.there = [[] for _ in self.sizes]
+
+    def add(self, file: int, start: int, end: int) -> None:
+        """Note that bytes are in place. A copy is changed, since others look meanwhile."""
+        there = self.there[file].copy()
+        ranges.add(there, start, end)
+        self.there[file] = there
 
     def missing(self, file: int) -> list[tuple[int, int]]:
         """Return the ranges of a file that are not in place."""
-        if not self.parts[file]:  # all files of a transfer that begins
-            return [(0, self.sizes[file])] if self.sizes[file] else []
-        position, ranges = 0, []
-        for part in sorted(self.parts[file]):
-            if part.start > position:
-                ranges.append((position, part.start))
-            position = max(position, part.end)
-        if position < self.sizes[file]:
-            ranges.append((position, self.sizes[file]))
-        return ranges
+        return ranges.missing(self.there[file], 0, self.sizes[file])
 
     def done_bytes(self) -> int:
         # A part may be reported twice: when the socket was full in the midst of a report, all of it comes again.
@@ -102,6 +99,9 @@ class Job:
         self._all_wanted = False
         self._most_bytes: int | None = None
         self._channel: Channel | None = None
+        # Of the fetch that goes on: what is in place, and the Loader's numbers of the files.
+        self._progress = _Progress([])
+        self._numbers: dict[int, int] = {}
 
     def __enter__(self) -> Job:
         return self
@@ -149,6 +149,17 @@ class Job:
             self._all_wanted = True
             self._tell({"op": "fetch_all"})
 
+    def missing(self, number: int, start: int, end: int) -> Sequence[tuple[int, int]]:
+        """Return which ranges of a file are not in place, between `start` and `end`, while `fetch` runs elsewhere."""
+        there = self._progress.there
+        return ranges.missing(there[number] if number < len(there) else (), start, end)
+
+    def ask(self, number: int, start: int, end: int) -> None:
+        """Have `fetch`, in another thread, fetch a range of a file next; a Loader that replaces a dead one forgets."""
+        with self._lock:
+            if number in self._numbers:
+                self._tell({"op": "ask", "file": self._numbers[number], "start": start, "end": end})
+
     def set_room(self, most_bytes: int) -> None:
         """Say how much lazy files of this process may take from now on."""
         with self._lock:
@@ -171,6 +182,7 @@ class Job:
         *,
         verify: bool = False,
         most_connections: int = MOST,
+        most_part_bytes: int = MOST_BYTES,
     ) -> None:
         """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
@@ -182,11 +194,12 @@ class Job:
 
         Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
-        progress = _Progress([file.entry.size_bytes for file in files])
+        progress = self._progress = _Progress([file.entry.size_bytes for file in files])
+        wishes: Message = {"verify": verify, "connections": most_connections, "part_bytes": most_part_bytes}
         self._most_bytes = lazy.most_bytes if lazy is not None else None
         self._with_replacements(
             lambda channel: self._fetch(
-                channel, files, progress, on_progress, on_file, lazy, on_event, on_begun, verify, most_connections
+                channel, files, progress, on_progress, on_file, lazy, on_event, on_begun, wishes
             )
         )
 
@@ -223,17 +236,16 @@ class Job:
         lazy: Lazy | None,
         on_event: EventFunction | None,
         on_begun: Callable[[], None],
-        verify: bool,
-        connections: int,
+        wishes: Message,
     ) -> None:
         if self.stats.loaders_lost:
             # What the last one has let readers in to is complete, and what it shut again is not, though it did not live
             # to say so.
             for number, file in enumerate(files):
                 if file.gate >= 0 and (native.gate_opened(file.gate) or native.is_sealed(file.fd)):
-                    progress.parts[number] = [Part(number, 0, file.entry.size_bytes)]
+                    progress.there[number] = [(0, file.entry.size_bytes)]
                 elif lazy is not None and not progress.missing(number):
-                    progress.parts[number] = []
+                    progress.there[number] = []
         progress.bytes_before = progress.done_bytes()
         numbers = [number for number in range(len(files)) if progress.missing(number)]
         for number in set(range(len(files))).difference(numbers):
@@ -256,12 +268,9 @@ class Job:
         with self._lock:
             if self._most_bytes is not None:
                 channel.send({"op": "room", "bytes": self._most_bytes})
-            wishes: Message = {
-                "lazy": lazy is not None and not self._all_wanted,
-                "verify": verify,
-                "connections": connections,
-            }
-            channel.send({"op": "fetch", **wishes, "trace": on_event is not None})
+            is_lazy = lazy is not None and not self._all_wanted
+            channel.send({"op": "fetch", **wishes, "lazy": is_lazy, "trace": on_event is not None})
+            self._numbers = {number: theirs for theirs, number in enumerate(numbers)}
         on_begun()
         retries_before, received = self.stats.retries, 0
         while True:
@@ -277,10 +286,9 @@ class Job:
                 for number in content["dropped"]:
                     if lazy is not None:
                         lazy.on_drop(numbers[number])
-                    progress.parts[numbers[number]] = []
+                    progress.there[numbers[number]] = []
                 for number, start, end in content["parts"]:
-                    file = numbers[number]
-                    progress.parts[file].append(Part(file, start, end))
+                    progress.add(numbers[number], start, end)
                     self.stats.parts += 1
                 for file in {numbers[number] for number, _, _ in content["parts"]}:
                     if not progress.missing(file):
@@ -295,7 +303,7 @@ class Job:
             elif message["op"] == "complete":
                 # The last report may have found the connection full.
                 for number in [number for number in numbers if progress.missing(number)]:
-                    progress.parts[number].append(Part(number, 0, files[number].entry.size_bytes))
+                    progress.add(number, 0, files[number].entry.size_bytes)
                     on_file(number)
                 return
 

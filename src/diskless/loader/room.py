@@ -12,9 +12,7 @@ from diskless.errors import BudgetExceeded
 from diskless.loader.gates import Gates
 from diskless.loader.transfer import Transfer, moving
 from diskless.ram.budget import buffer_bytes, format_size, memory_limits
-
-# fallocate(2)
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+from diskless.ram.holes import punch
 
 
 class Droppable(NamedTuple):
@@ -46,8 +44,23 @@ class Room:
             need = transfer.waits(file)
             if need:
                 self._make_room(need, name, most_bytes)
-                self._taken[transfer, file] = need
+                self._taken[transfer, file] = self._taken.get((transfer, file), 0) + need
             transfer.hurry({file})
+
+    def fetch_range(
+        self, transfer: Transfer, file: int, fd: int, span: tuple[int, int], name: str, most_bytes: int | None
+    ) -> None:
+        """Have a range of a lazy file fetched, whose descriptor is `fd`; as `fetch`.
+
+        What was there and was given back to the system does not count.
+        """
+        with self._lock:
+            need = transfer.waits(file, *span)
+            if need:
+                self._taken[transfer, file] = os.fstat(fd).st_blocks * 512 + transfer.unwritten(file)
+                self._make_room(need, name, most_bytes)
+                self._taken[transfer, file] += need
+            transfer.ask(file, *span)
 
     def complete(self, transfer: Transfer, file: int, droppable: Droppable) -> None:
         """Note that a lazy file is there, and may be dropped."""
@@ -102,7 +115,7 @@ class Room:
             # The memfd's own descriptor is none that a lease counts.
             with open(f"/proc/self/fd/{file.fd}", "rb", buffering=0) as alone:
                 fcntl.fcntl(alone, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-                _punch(file.fd, file.size_bytes)
+                punch(file.fd, 0, file.size_bytes)
                 os.utime(file.fd, ns=(file.mtime_ns, file.mtime_ns))
         except OSError:
             file.gates.settle(file.gate, complete=True)
@@ -110,16 +123,6 @@ class Room:
         del self._droppable[held], self._taken[held]
         file.on_drop()
         return True
-
-
-def _punch(fd: int, size_bytes: int) -> None:
-    import ctypes  # late: most transfers drop nothing
-
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-    fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong)
-    if fallocate(fd, _KEEP_SIZE | _PUNCH_HOLE, 0, size_bytes) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
 
 
 # Of the process that this Loader serves.

@@ -66,6 +66,7 @@ class Service:
             "files": self._take_files,
             "fetch": self._fetch,
             "fetch_all": self._fetch_all,
+            "ask": self._ask,
             "room": self._take_room,
             "verify": self._verify,
             "credentials": self._take_credentials,
@@ -194,6 +195,7 @@ class Service:
             self._refuse_file if self._lazy else None,
             verify=bool(message["verify"]),
             most_connections=int(str(message["connections"])),
+            most_part_bytes=int(str(message["part_bytes"])),
             trace=trace,
         )
         self._missing = []
@@ -209,6 +211,22 @@ class Service:
             self._lazy = False
             self._keep_all()
             self._transfer.fetch_all()
+
+    def _ask(self, message: Message, descriptors: list[int]) -> None:
+        """Fetch first the range of a file that a reader waits for."""
+        asked: Any = message
+        number, start, end = asked["file"], asked["start"], asked["end"]
+        transfer = self._transfer
+        if transfer is None:
+            return
+        if not self._lazy:
+            return transfer.ask(number, start, end)
+        room, (entry, fd) = self._room, self._files[number]
+        assert room is not None
+        try:
+            _patiently(lambda: room.fetch_range(transfer, number, fd, (start, end), entry.key, self._most_bytes))
+        except BaseException as error:
+            self._refuse_file(number, error)
 
     def _keep_all(self) -> None:
         if self._room is not None and self._transfer is not None:
@@ -257,16 +275,9 @@ class Service:
                 self._refuse_file(number, error)
 
     def _fetch_lazily(self, transfer: Transfer, number: int) -> None:
-        """Have a lazy file fetched; BudgetExceeded where there is no room for it, nor a moment later."""
-        assert self._room is not None
-        until = time.monotonic() + _ROOM_WAIT_S
-        while True:
-            try:
-                return self._room.fetch(transfer, number, self._files[number][0].key, self._most_bytes)
-            except BudgetExceeded:
-                if time.monotonic() >= until:
-                    raise
-            time.sleep(_ROOM_WAIT_S / 10)
+        room, key = self._room, self._files[number][0].key
+        assert room is not None
+        _patiently(lambda: room.fetch(transfer, number, key, self._most_bytes))
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""
@@ -371,6 +382,18 @@ class Service:
 
     def _send_error(self, error: BaseException) -> None:
         self._send({"op": "error", **_described(error)})
+
+
+def _patiently(fetch: Callable[[], None]) -> None:
+    """Have a lazy file fetched; BudgetExceeded where there is no room for it, nor a moment later."""
+    until = time.monotonic() + _ROOM_WAIT_S
+    while True:
+        try:
+            return fetch()
+        except BudgetExceeded:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_ROOM_WAIT_S / 10)
 
 
 def _described(error: BaseException) -> Message:

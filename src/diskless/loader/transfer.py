@@ -8,12 +8,12 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.concurrency import FIRST, MOST, Concurrency
-from diskless.loader.plan import LEAST_BYTES, Part, plan
+from diskless.loader.plan import LEAST_BYTES, MOST_BYTES, Part, plan
 
 if TYPE_CHECKING:
     from diskless.loader.trace import Trace
@@ -75,6 +75,7 @@ class Transfer:
         *,
         verify: bool = False,
         most_connections: int = MOST,
+        most_part_bytes: int = MOST_BYTES,
         trace: Trace | None = None,
     ) -> None:
         self._trace = trace
@@ -84,6 +85,7 @@ class Transfer:
         self._on_file = on_file
         self._on_failure = on_failure
         self._on_end = on_end
+        self._most_part_bytes = most_part_bytes
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
@@ -103,6 +105,7 @@ class Transfer:
         self._watch: Watch | None = None
         self._completed: list[Part] = []
         self._dropped: list[int] = []
+        self._awaited = False  # somebody waits for ranges: each part is told at once
         self._arrived = 0
         self._retries = 0
         self._reported_at = 0.0
@@ -124,6 +127,11 @@ class Transfer:
         with self._lock:
             return sum(self._bytes_left.values())
 
+    def unwritten(self, file: int) -> int:
+        """Return how many bytes of a file were asked for and are still to be written."""
+        with self._lock:
+            return self._bytes_left[file]
+
     @property
     def ended(self) -> bool:
         """Whether nothing will be written any more."""
@@ -144,10 +152,27 @@ class Transfer:
         if asked:
             self._ask(asked, first=True)
 
-    def waits(self, file: int) -> int:
-        """Return how many bytes of a file nobody has asked for yet."""
+    def ask(self, file: int, start: int, end: int) -> None:
+        """Fetch these bytes of a file next, and tell as soon as they are there: somebody waits for them."""
         with self._lock:
-            return sum(part.end - part.start for part in self._waiting.get(file, ()))
+            self._awaited = True
+            if self._verification is not None:  # which counts on the parts as they are
+                start, end = 0, self._files[file][0].size_bytes
+            queued = [part for part in self._parts if part.file == file]
+            asked, rest = _cut(queued, start, end)
+            if asked:
+                self._parts_left[file] += len(asked) + len(rest) - len(queued)
+                self._parts = deque([*asked, *rest, *(part for part in self._parts if part.file != file)])
+            asked, rest = _cut(self._waiting.pop(file, []), start, end)
+            if rest:
+                self._waiting[file] = rest
+            self._queue(asked, first=True)
+
+    def waits(self, file: int, start: int = 0, end: int | None = None) -> int:
+        """Return how many bytes of a file, or of a range of it, nobody has asked for yet."""
+        with self._lock:
+            asked, _ = _cut(self._waiting.get(file, ()), start, self._files[file][0].size_bytes if end is None else end)
+            return sum(part.end - part.start for part in asked)
 
     def fetch_all(self) -> None:
         """Fetch the rest of a lazy transfer too; from now on a file that cannot be had is an error of the whole."""
@@ -175,14 +200,18 @@ class Transfer:
     def _ask(self, files: Sequence[int], *, first: bool) -> None:
         """Queue what is missing of these files, and start the connections that are wanted for it."""
         with self._lock:
-            parts = plan([part for file in files for part in self._waiting.pop(file, ())], FIRST)
-            for part in parts:
-                self._parts_left[part.file] += 1
-                self._bytes_left[part.file] += part.end - part.start
-            if self._verification is not None:
-                self._verification.expect(parts)
-            self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
-            self._connect()
+            self._queue([part for file in files for part in self._waiting.pop(file, ())], first=first)
+
+    def _queue(self, missing: Sequence[Part], *, first: bool) -> None:
+        """Queue these ranges; the caller holds the lock."""
+        parts = plan(missing, FIRST, self._most_part_bytes)
+        for part in parts:
+            self._parts_left[part.file] += 1
+            self._bytes_left[part.file] += part.end - part.start
+        if self._verification is not None:
+            self._verification.expect(parts)
+        self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
+        self._connect()
 
     def _connect(self) -> None:
         """Start the connections that are wanted; the caller holds the lock."""
@@ -249,6 +278,9 @@ class Transfer:
                 return
             del self._parts_left[file], self._bytes_left[file]
             on_failure = self._on_failure
+            if error is None and file in self._waiting:  # nobody has asked for the rest of it
+                self._completed.append(part)
+                return
             if error is not None:
                 # What has arrived is not counted on: a version that is gone may have sent some of it.
                 del self._failed[file]
@@ -336,7 +368,7 @@ class Transfer:
             traced.end()
         self._finish(part)
         # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
-        self._tell(at_once=part.end - part.start >= LEAST_BYTES or not self._parts)
+        self._tell(at_once=part.end - part.start >= LEAST_BYTES or self._awaited or not self._parts)
 
     def _matches(self, file: int) -> bool:
         """Whether a file is what the store has. If not, it is fetched again, once: ChecksumMismatch after that."""
@@ -421,6 +453,20 @@ class Transfer:
 
     def _happened(self) -> Happened:
         return Happened(self._done_bytes, self._retries, self._dropped, self._completed)
+
+
+def _cut(parts: Iterable[Part], start: int, end: int) -> tuple[list[Part], list[Part]]:
+    """Return what of the parts lies between `start` and `end`, and what does not."""
+    inside, outside = [], []
+    for part in parts:
+        first, last = max(part.start, start), min(part.end, end)
+        if first >= last:
+            outside.append(part)
+            continue
+        inside.append(part._replace(start=first, end=last))
+        outside += [part._replace(end=first)] if part.start < first else []
+        outside += [part._replace(start=last)] if last < part.end else []
+    return inside, outside
 
 
 # Those of this process that somebody still uses.

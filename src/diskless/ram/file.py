@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class FileKey(NamedTuple):
@@ -13,6 +13,14 @@ class FileKey(NamedTuple):
     identity: str
     key: str
     version: str
+
+
+class Filler(Protocol):
+    """What fetches the bytes of a file."""
+
+    def ask(self, file: RamFile, start: int, end: int) -> None:
+        """Fetch a range next. The caller holds LOCK."""
+        ...
 
 
 @dataclass(eq=False)
@@ -28,6 +36,10 @@ class RamFile:
     staged_path: str | None = None
     gate: int = -1  # of the Tree: where readers wait for the bytes
     key: FileKey | None = None
+    # Of a lazy file: what its key will be once all of it is wanted.
+    later_key: FileKey | None = None
+    # The load that fills it, or has.
+    filler: Filler | None = None
     claims: int = 1
     # Whether the outcome is known; `complete` says which.
     settled: bool = False

@@ -95,9 +95,10 @@ class Store:
                     file = self.backing.allocate(want.size_bytes, want.mtime_ns)
                     file.lazy = lazy and want.size_bytes > 0
                     self._files.add(file)
-                    if want.key is not None and not file.lazy:
-                        file.key = want.key
-                        self._shared[want.key] = file
+                    if file.lazy:
+                        file.later_key = want.key
+                    else:
+                        self._share(file, want.key)
                     mine.append(position)
                 else:
                     file.claims += 1
@@ -113,12 +114,28 @@ class Store:
         with LOCK:
             return self._settling.wait_for(lambda: file.settled, timeout_s)
 
+    def wait_for_bytes(self, timeout_s: float) -> None:
+        """Wait until something has come for one of the files, or `timeout_s` is over. LOCK is given away meanwhile."""
+        self._settling.wait(timeout_s)
+
+    def notify(self) -> None:
+        """Wake those who wait for bytes: some came, or none will."""
+        with LOCK:
+            self._settling.notify_all()
+
     def keep(self, files: Iterable[RamFile], budget_bytes: int | None) -> None:
         """Make files that were lazy such as are fetched and kept; raises BudgetExceeded with nothing changed."""
         lazy = [file for file in files if file.lazy]
         self._check_budget(sum(max(0, file.size_bytes - file.held_bytes) for file in lazy), budget_bytes)
         for file in lazy:
             file.lazy = False
+            self._share(file, file.later_key)
+
+    def _share(self, file: RamFile, key: FileKey | None) -> None:
+        """Let others claim a file by its key, unless another one has it."""
+        if key is not None and key not in self._shared:
+            file.key = key
+            self._shared[key] = file
 
     def settle(self, file: RamFile, *, complete: bool) -> None:
         """Record that a file is completely written, or that it never will be."""

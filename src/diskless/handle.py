@@ -1,0 +1,232 @@
+"""Handle: one object as an open file, which can be read while it streams."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from diskless.errors import InvalidOption
+from diskless.forks import LOCK
+from diskless.ram_reader import RamReader
+from diskless.terms import check
+
+if TYPE_CHECKING:
+    from diskless.events import EventFunction
+    from diskless.paths import Mount
+    from diskless.progress import Progress
+
+# No more than one small read fetches: see readahead.
+_BUFFER_BYTES = 128 << 10
+# Smaller than a Mount's, so that the first bytes of a file are there soon.
+_PART_BYTES, _PART_BYTES_ONCE = 8 << 20, 4 << 20
+_private = itertools.count(1)
+
+
+class File(io.BufferedIOBase):
+    """An object, open for reading; made by `open`. Several threads may use it, as any file of Python's.
+
+    A read waits for the bytes that it asks for. What is handed out as a number, a path or a buffer waits for all of
+    them first, since nobody can make the kernel wait later.
+
+    It is no `io.BufferedReader`, though it reads by one: what is one and has a path is read by numpy through the path,
+    from its beginning.
+    """
+
+    def __init__(self, url: str, arguments: Mapping[str, Any], raw: RamReader) -> None:
+        self._url = url
+        self._arguments = arguments
+        self._raw = raw
+        self._reader = reader = io.BufferedReader(raw, _BUFFER_BYTES)
+        self._mount: Mount | None = None  # guarded by the lock
+        self._lock = threading.Lock()
+        # Bound here, so that a small read costs no more than one of a file on a disk.
+        for name in ("read", "read1", "readinto", "readinto1", "readline", "peek", "seek", "tell"):
+            setattr(self, name, getattr(reader, name))
+
+    @property
+    def url(self) -> str:
+        """The URL that was opened, without what is secret in it."""
+        return self._raw.name
+
+    name = url
+    mode = "rb"
+
+    @property
+    def size(self) -> int:
+        """The object's size in bytes."""
+        return self._raw.size
+
+    @property
+    def closed(self) -> bool:
+        return self._reader.closed
+
+    def readable(self) -> bool:
+        return self._reader.readable()
+
+    def seekable(self) -> bool:
+        return self._reader.seekable()
+
+    def fileno(self) -> int:
+        """Return the number of a descriptor of the whole file, for native code too; it stands where the file does."""
+        return self._raw.descriptor(self._reader.tell())
+
+    @property
+    def path(self) -> str:
+        """The path of the whole file, for whatever in this process wants one, until the file is closed."""
+        self._raw.wait_for_all("path")
+        if self._mount is None:
+            from diskless.paths import mount
+
+            given = {name: value for name, value in self._arguments.items() if name not in ("load", "once")}
+            with self._lock:
+                self._mount = self._mount or mount(self._url, **given)
+        return self._mount.path
+
+    def __fspath__(self) -> str:
+        """Return the path, as long as nothing was read: who takes it begins at the beginning."""
+        if self.tell() != 0:
+            raise io.UnsupportedOperation(
+                f"{self.url} stands at byte {self.tell()}, and who opens its path would begin at 0: seek(0) first, or "
+                "take its .path"
+            )
+        return self.path
+
+    def getbuffer(self) -> memoryview:
+        """Return all bytes without a copy, read-only; they stay for as long as somebody holds the buffer."""
+        return self._raw.buffer()
+
+    def close(self) -> None:
+        """Let go of the file; its bytes are freed unless others hold them. Closing twice does nothing."""
+        self._reader.close()
+        mount, self._mount = self._mount, None
+        if mount is not None:
+            mount.close()
+
+    def __del__(self) -> None:
+        self._raw.forgotten = True
+        self.close()
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        if self._arguments.get("once"):
+            raise TypeError(f"{self.url} is open with once=True, and what it has read is gone: open it there instead")
+        return _again, (self._url, dict(self._arguments), self.tell())
+
+    def __repr__(self) -> str:
+        return f"<diskless.File {self.url}{' closed' if self.closed else ''}>"
+
+
+def _again(url: str, arguments: dict[str, Any], position: int) -> File | io.TextIOWrapper:
+    file = open(url, **arguments)
+    file.seek(position)
+    return file
+
+
+def open(
+    url: str,
+    mode: str = "rb",
+    *,
+    load: str = "background",
+    once: bool = False,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    verify: bool = False,
+    session: object | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    fs: object | None = None,
+    backing: str = "auto",
+    budget: int | str | None = None,
+    budget_timeout_s: float = 0.0,
+    progress: Progress = False,
+    on_event: EventFunction | None = None,
+) -> File | io.TextIOWrapper:
+    """Open one object as a file in RAM, which can be read while it streams.
+
+    The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with
+    the last who holds them.
+
+    Args:
+        url: of one object, as `mount` takes it.
+        mode: ``"rb"`` for bytes, ``"r"`` or ``"rt"`` for text.
+        load: ``"background"`` fetches the whole object, first what is read; ``"eager"`` returns when it is there;
+            ``"lazy"`` fetches what is read, and ahead of a reader who goes on.
+        once: True, for readers that go from the front to the back: what was read is given back to the system, so that a
+            window of at most 64 MiB is in RAM and never the object. Going back behind the window is
+            `io.UnsupportedOperation`; there is no `fileno`, `path` and `getbuffer`. What is in RAM already is read from
+            there.
+        encoding, errors, newline: of text, as the builtin `open` has them.
+        verify, session, storage_options, fs, backing, budget, budget_timeout_s, progress, on_event: as for `mount`.
+            With `verify` the file is returned when all of it was compared.
+
+    Returns:
+        A `File` (an `io.BufferedIOBase`), or an `io.TextIOWrapper` of one.
+
+    Raises:
+        ValueError: `mode` makes no sense.
+        InvalidURL: the URL is that of a prefix, or none.
+        What `mount` raises; where the transfer fails later on, each read that needs what did not come raises that.
+
+    Example:
+        >>> with diskless.open("s3://models/state.pt") as file:  # doctest: +SKIP
+        ...     state = torch.load(file)
+    """
+    text = _check_mode(mode, encoding, errors, newline)
+    if not isinstance(once, bool):
+        raise InvalidOption(f"once= is True or False, not {once!r:.50}")
+    if once and verify:
+        raise InvalidOption(
+            "once=True gives bytes out before all have come, and verify=True not until then: choose one"
+        )
+    arguments: dict[str, Any] = {
+        "load": load,
+        "verify": verify,
+        "session": session,
+        "storage_options": storage_options,
+        "fs": fs,
+        "backing": backing,
+        "budget": budget,
+        "budget_timeout_s": budget_timeout_s,
+        "progress": progress,
+        "on_event": on_event,
+    }
+    terms = check(url, **arguments)
+    lazy = once or load == "lazy"
+    job = terms.join(
+        keep=False,
+        lazy=lazy,
+        single=True,
+        private=next(_private) if once else 0,
+        most_part_bytes=_PART_BYTES_ONCE if once else _PART_BYTES,
+    )
+    try:
+        if not lazy:
+            job.fetch_all()
+        if verify or load == "eager":
+            job.wait()
+        raw = RamReader(job, once=once)
+    except BaseException:
+        with LOCK:
+            job.mounts -= 1
+        job.leave()
+        raise
+    file = File(url, {**arguments, "once": once}, raw)
+    return io.TextIOWrapper(file, encoding, errors, newline) if text else file
+
+
+def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> bool:
+    """Return whether the mode is one of text."""
+    letters = set(mode) if isinstance(mode, str) else set()
+    if (
+        not letters
+        or len(letters) != len(mode)
+        or not letters <= set("rbt")
+        or "r" not in letters
+        or {"b", "t"} <= letters
+    ):
+        raise ValueError(f"mode={mode!r:.50} is none of 'rb', 'r', 'rt'")
+    if "b" in letters and (encoding, errors, newline) != (None, None, None):
+        raise ValueError("encoding=, errors= and newline= are for text, and mode='rb' is for bytes")
+    return "b" not in letters

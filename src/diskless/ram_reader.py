@@ -1,0 +1,223 @@
+"""RamReader: reads a RAM file, complete or on its way, by waiting for the ranges that are read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from diskless.errors import InvalidURL, TransferError
+from diskless.forks import LOCK
+from diskless.ram.holes import punch
+from diskless.readahead import Readahead
+
+if TYPE_CHECKING:
+    from diskless.job import Job
+    from diskless.ram import RamFile
+
+# A large read takes what has come in pieces of so much, while the rest comes.
+_PIECE_BYTES = 16 << 20
+# With once=True: fetched ahead, and read before it is given back. With the pieces these are the window of 64 MiB.
+_AHEAD_BYTES, _BEHIND_BYTES = 32 << 20, 4 << 20
+# How soon the Loader has told that a file was dropped.
+_DROPPED_S = 0.05
+
+
+class RamReader(io.RawIOBase):
+    """One file of a job, from its first byte on. Closing it gives up the job's claim that the maker took.
+
+    Used by one thread at a time.
+    """
+
+    mode = "rb"
+    forgotten = False  # closed by nobody but the interpreter
+    _fd = -1
+    _claimed = False
+
+    def __init__(self, job: Job, *, once: bool) -> None:
+        job.wait_for_names()
+        with LOCK:
+            file = job.files.get("")
+            if file is None:
+                raise InvalidURL(f"{job.url} is no object but a prefix: open one of those below it, or mount it")
+            self._fd = _opened(file)
+            while job.is_dropped(file, self._fd):
+                job.store.wait_for_bytes(_DROPPED_S)
+        self._job = job
+        self._file = file
+        self._pid = os.getpid()
+        self._position = 0
+        self._whole = False
+        # With once=True what lies before it was given back, unless the file is one that others hold, too.
+        self._once = once and file.filler is job
+        self._released = 0
+        self._readahead = Readahead(file.size_bytes, _AHEAD_BYTES if self._once else None)
+        self._forbids = once
+        self._claimed = True
+
+    @property
+    def name(self) -> str:
+        """The URL."""
+        return self._job.url
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+        return self._file.size_bytes
+
+    def readable(self) -> bool:
+        self._check()
+        return True
+
+    def seekable(self) -> bool:
+        self._check()
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._check()
+        bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}
+        if whence not in bases:
+            raise ValueError(f"whence={whence!r:.20} is none of 0, 1, 2")
+        if bases[whence] + offset < 0:
+            raise ValueError(f"{self.name}: there is no position {bases[whence] + offset}")
+        self._position = bases[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        self._check()
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        self._check()
+        view = memoryview(buffer).cast("B")
+        start = self._position
+        end = min(start + len(view), self.size)
+        if start >= end:
+            return 0
+        if not self._whole:
+            piece = min(end, start + _PIECE_BYTES)
+            self._wait(start, piece, piece if self._once else end)
+            end = end if self._whole else piece
+        count = os.preadv(self._fd, [view[: end - start]], start)
+        if count == 0:
+            raise TransferError(f"{self.name}: the RAM file ends at byte {start} of {self.size}")
+        self._position = start + count
+        if self._once:
+            self._give_back()
+        return count
+
+    def readall(self) -> bytes:
+        self._check()
+        # The one way to fill the bytes that are returned in place.
+        store = io.BytesIO(bytes(max(0, self.size - self._position)))
+        with store.getbuffer() as view:
+            done = 0
+            while done < len(view):
+                done += self.readinto(view[done:])
+        return store.getvalue()
+
+    def descriptor(self, position: int) -> int:
+        """Return a descriptor that stands at `position`, once all bytes are there."""
+        self.wait_for_all("fileno")
+        os.lseek(self._fd, position, os.SEEK_SET)
+        return self._fd
+
+    def buffer(self) -> memoryview:
+        """Return all bytes, mapped."""
+        import mmap
+
+        self.wait_for_all("getbuffer")
+        if self.size == 0:
+            return memoryview(b"")
+        mapped = mmap.mmap(self._fd, self.size, prot=mmap.PROT_READ)
+        if hasattr(mmap, "MADV_DONTDUMP"):
+            mapped.madvise(mmap.MADV_DONTDUMP)
+        return memoryview(mapped)
+
+    def wait_for_all(self, wanted: str) -> None:
+        """Return when all bytes are there, for `wanted`, which needs them."""
+        self._check()
+        if self._forbids:
+            raise io.UnsupportedOperation(f"{self.name} is open with once=True, and has no {wanted}: open it without")
+        if not self._whole:
+            self._wait_for_whole()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        super().close()
+        if self._fd >= 0:
+            os.close(self._fd)
+        if not self._claimed:
+            return None
+        if not self.forgotten:
+            return _leave(self._job)
+        # Whoever collects garbage may hold LOCK, which the thread that loads needs to end.
+        with contextlib.suppress(RuntimeError):  # the interpreter ends
+            threading.Thread(target=_leave, args=(self._job,), name="diskless-leave", daemon=True).start()
+
+    def __del__(self) -> None:
+        self.forgotten = True
+        self.close()
+
+    def _check(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+
+    def _wait(self, start: int, end: int, until: int) -> None:
+        """Wait for the bytes from `start` to `end`, and have those to `until`, and some beyond, fetched as well."""
+        job, file = self._job, self._file
+        if self._once and start < self._released:
+            raise io.UnsupportedOperation(
+                f"{self.name} is open with once=True: byte {start} was read, and what lies before {self._released} was "
+                "given back. Open it without once=True to go back"
+            )
+        if file.complete or file.filler is not job or self._pid != os.getpid():
+            return self._wait_for_whole()
+        span = self._readahead.span(start, until)
+        with LOCK:
+            if span is not None and self._missing(*span):
+                job.ask(file, *span)
+        job.wait_for(file, start, end)
+        if not self._once and not self._missing(0, self.size):
+            job.fetch_all()
+            self._whole = True
+
+    def _missing(self, start: int, end: int) -> Sequence[tuple[int, int]]:
+        with LOCK:
+            return self._job.missing(self._file, start, end)
+
+    def _wait_for_whole(self) -> None:
+        with LOCK:
+            if self._file.filler is not None:
+                self._file.filler.ask(self._file, 0, self.size)
+        self._job.wait()
+        with LOCK:
+            # Another file, where the load that filled the first has failed.
+            file = self._job.files[""]
+            if file is not self._file:
+                again = _opened(file)
+                os.dup2(again, self._fd, inheritable=False)
+                os.close(again)
+                self._file = file
+        self._whole = True
+
+    def _give_back(self) -> None:
+        """Free what was read, and what came late of what was skipped."""
+        if self._position - self._released >= _BEHIND_BYTES:
+            punch(self._file.fd, 0, self._position)
+            self._released = self._position
+
+
+def _leave(job: Job) -> None:
+    with LOCK:
+        job.mounts -= 1
+    job.leave()
+
+
+def _opened(file: RamFile) -> int:
+    """Return a descriptor of its own for reading; while it is open no bytes are dropped. The caller holds LOCK."""
+    return os.open(file.staged_path or f"/proc/self/fd/{file.fd}", os.O_RDONLY | os.O_CLOEXEC)
