@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from diskless.errors import InvalidOption
-from diskless.forks import LOCK
-from diskless.ram_reader import RamReader
-from diskless.terms import check
+from diskless.ram_reader import RamReader, release
+from diskless.terms import Terms, check
 
 if TYPE_CHECKING:
     from diskless.events import EventFunction
+    from diskless.job import Job
     from diskless.paths import Mount
     from diskless.progress import Progress
 
@@ -53,6 +54,19 @@ class File(io.BufferedIOBase):
 
     name = url
     mode = "rb"
+
+    @property
+    def job(self) -> Job:
+        """The load that it reads from."""
+        return self._raw.job
+
+    def ask(self, start: int, end: int) -> None:
+        """Have the bytes from `start` to `end` fetched next, as far as they are not there, without waiting for them."""
+        self._raw.ask(start, end)
+
+    def read_at(self, start: int, end: int) -> bytes:
+        """Return the bytes from `start` to `end` (exclusive); nothing beyond is fetched, and the position stays."""
+        return self._raw.read_at(start, end)
 
     @property
     def size(self) -> int:
@@ -193,27 +207,44 @@ def open(
         "on_event": on_event,
     }
     terms = check(url, **arguments)
-    lazy = once or load == "lazy"
-    job = terms.join(
-        keep=False,
-        lazy=lazy,
-        single=True,
-        private=next(_private) if once else 0,
-        most_part_bytes=_PART_BYTES_ONCE if once else _PART_BYTES,
-    )
-    try:
-        if not lazy:
-            job.fetch_all()
-        if verify or load == "eager":
-            job.wait()
-        raw = RamReader(job, once=once)
-    except BaseException:
-        with LOCK:
-            job.mounts -= 1
-        job.leave()
-        raise
-    file = File(url, {**arguments, "once": once}, raw)
+    if not once and load == "lazy":
+        file = lazily(terms, url, arguments, File)
+    else:
+        job = terms.join(
+            keep=False,
+            lazy=once,
+            single=True,
+            private=next(_private) if once else 0,
+            most_part_bytes=_PART_BYTES_ONCE if once else _PART_BYTES,
+        )
+        with _released_on_error(job):
+            if not once:
+                job.fetch_all()
+            if verify or load == "eager":
+                job.wait()
+            file = File(url, {**arguments, "once": once}, RamReader(job, once=once))
     return io.TextIOWrapper(file, encoding, errors, newline) if text else file
+
+
+_FileT = TypeVar("_FileT", bound=File)
+
+
+def lazily(terms: Terms, url: str, arguments: Mapping[str, Any], kind: type[_FileT]) -> _FileT:
+    """Return a file of which is fetched what is read; `arguments` are those of `open` by which it is opened again."""
+    job = terms.join(keep=False, lazy=True, single=True, most_part_bytes=_PART_BYTES)
+    with _released_on_error(job):
+        if terms.verify:
+            job.wait()
+        return kind(url, {**arguments, "load": "lazy"}, RamReader(job, once=False))
+
+
+@contextlib.contextmanager
+def _released_on_error(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        release(job)
+        raise
 
 
 def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> bool:

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from diskless import kept
 from diskless import native_api as native
-from diskless.errors import BudgetExceeded, Cancelled, DisklessError, InvalidURL, TransferError
+from diskless.errors import BudgetExceeded, Cancelled, DescriptorLimit, DisklessError, InvalidURL, TransferError
 from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
@@ -80,6 +81,7 @@ class Job:
         # Guarded by LOCK: who needs this job, and what it holds for them.
         self.mounts = 0
         self.held = False
+        self.kept = False  # by `ramcache::`
         self.single = False  # nobody wants more than one object
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
@@ -126,6 +128,11 @@ class Job:
         """Whether the load ended with an error."""
         return self._settled.is_set() and self._error is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether the load ended, well or not."""
+        return self._settled.is_set()
+
     def start(self) -> None:
         """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
         self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
@@ -152,6 +159,14 @@ class Job:
 
     def fetch_all(self) -> None:
         """Make a lazy load one of all files, of which none is dropped; BudgetExceeded where they do not fit."""
+        while self.lazy:
+            try:
+                return self._want_all()
+            except BudgetExceeded as error:
+                if not error.may_fit_later or not kept.drop_one():
+                    raise
+
+    def _want_all(self) -> None:
         with LOCK:
             if not self.lazy:
                 return
@@ -160,6 +175,24 @@ class Job:
             if self._transfer is not None:
                 self._transfer.fetch_all()
             _tell_room()
+
+    def set_aside(self) -> None:
+        """Let nobody join any more: what it loads is not what the store has now."""
+        with LOCK:
+            self._forget()
+
+    def is_current(self) -> bool:
+        """Ask the store whether the one object of this job is still the version that was loaded."""
+        from diskless.loader import client
+
+        with client.Job(self._spec) as asking:
+            listing = asking.list()
+        with LOCK:
+            file = self.files.get("")
+        if file is None or not listing.is_object:
+            return False
+        key = _key(self.request.identity, listing.objects[0])
+        return key is not None and key in (file.key, file.later_key)
 
     def wait_for(self, file: RamFile, start: int, end: int) -> None:
         """Return when these bytes of a file that this job fills, which somebody has asked for, are in place.
@@ -249,7 +282,7 @@ class Job:
     def leave(self) -> None:
         """End the job when nobody needs it any more."""
         with LOCK:
-            if self.held or self.mounts > 0:
+            if self.held or self.kept or self.mounts > 0:
                 return
             self._forget()  # nobody joins a job that is ending
         self.cancel()
@@ -373,8 +406,14 @@ class Job:
                 with LOCK:
                     return self._claim(wanted)
             except BudgetExceeded as error:
+                if error.may_fit_later and kept.drop_one():
+                    continue
                 if not error.may_fit_later or time.monotonic() >= until:
                     raise
+            except DescriptorLimit:
+                if not kept.drop_one():
+                    raise
+                continue
             time.sleep(_CANCEL_POLL_S)
             self._raise_if_cancelled()
 

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from diskless.errors import InvalidURL, TransferError
+from diskless import kept
+from diskless.errors import BudgetExceeded, InvalidURL, TransferError
 from diskless.forks import LOCK
 from diskless.ram.holes import punch
 from diskless.readahead import Readahead
@@ -46,7 +47,7 @@ class RamReader(io.RawIOBase):
             self._fd = _opened(file)
             while job.is_dropped(file, self._fd):
                 job.store.wait_for_bytes(_DROPPED_S)
-        self._job = job
+        self.job = job
         self._file = file
         self._pid = os.getpid()
         self._position = 0
@@ -61,7 +62,7 @@ class RamReader(io.RawIOBase):
     @property
     def name(self) -> str:
         """The URL."""
-        return self._job.url
+        return self.job.url
 
     @property
     def size(self) -> int:
@@ -101,9 +102,7 @@ class RamReader(io.RawIOBase):
             piece = min(end, start + _PIECE_BYTES)
             self._wait(start, piece, piece if self._once else end)
             end = end if self._whole else piece
-        count = os.preadv(self._fd, [view[: end - start]], start)
-        if count == 0:
-            raise TransferError(f"{self.name}: the RAM file ends at byte {start} of {self.size}")
+        count = self._copy(view[: end - start], start)
         self._position = start + count
         if self._once:
             self._give_back()
@@ -148,20 +147,28 @@ class RamReader(io.RawIOBase):
     def close(self) -> None:
         if self.closed:
             return
+        if self._claimed and not self._whole and not self.forgotten:
+            self._look_whether_whole()
         super().close()
         if self._fd >= 0:
             os.close(self._fd)
         if not self._claimed:
             return None
         if not self.forgotten:
-            return _leave(self._job)
+            return release(self.job)
         # Whoever collects garbage may hold LOCK, which the thread that loads needs to end.
         with contextlib.suppress(RuntimeError):  # the interpreter ends
-            threading.Thread(target=_leave, args=(self._job,), name="diskless-leave", daemon=True).start()
+            threading.Thread(target=release, args=(self.job,), name="diskless-leave", daemon=True).start()
 
     def __del__(self) -> None:
         self.forgotten = True
         self.close()
+
+    def _copy(self, into: memoryview, start: int) -> int:
+        count = os.preadv(self._fd, [into], start)
+        if count == 0:
+            raise TransferError(f"{self.name}: the RAM file ends at byte {start} of {self.size}")
+        return count
 
     def _check(self) -> None:
         if self.closed:
@@ -169,35 +176,70 @@ class RamReader(io.RawIOBase):
 
     def _wait(self, start: int, end: int, until: int) -> None:
         """Wait for the bytes from `start` to `end`, and have those to `until`, and some beyond, fetched as well."""
-        job, file = self._job, self._file
         if self._once and start < self._released:
             raise io.UnsupportedOperation(
                 f"{self.name} is open with once=True: byte {start} was read, and what lies before {self._released} was "
                 "given back. Open it without once=True to go back"
             )
+        self._wait_for(start, end, self._readahead.span(start, until))
+
+    def _wait_for(self, start: int, end: int, span: tuple[int, int] | None) -> None:
+        """Wait for the bytes from `start` to `end`, and have those of `span` fetched."""
+        job, file = self.job, self._file
         if file.complete or file.filler is not job or self._pid != os.getpid():
             return self._wait_for_whole()
-        span = self._readahead.span(start, until)
+        if span is not None:
+            self.ask(*span)
+        while True:
+            try:
+                job.wait_for(file, start, end)
+                break
+            except BudgetExceeded:
+                if not kept.drop_one():
+                    raise
+                self.ask(start, end)
+        self._look_whether_whole()
+
+    def read_at(self, start: int, end: int) -> bytes:
+        """Return these bytes; nothing beyond them is fetched, and the position stays. Several threads may call."""
+        self._check()
+        first, last = max(0, start), min(end, self.size)
+        if first >= last:
+            return b""
+        if not self._whole:
+            self._wait_for(first, last, (first, last))
+        store = io.BytesIO(bytes(last - first))
+        with store.getbuffer() as view:
+            done = 0
+            while done < len(view):
+                done += self._copy(view[done:], first + done)
+        return store.getvalue()
+
+    def ask(self, start: int, end: int) -> None:
+        """Have a range fetched next, as far as it is not there, without waiting for it."""
+        first, last = max(0, start), min(end, self.size)
         with LOCK:
-            if span is not None and self._missing(*span):
-                job.ask(file, *span)
-        job.wait_for(file, start, end)
-        if not self._once and not self._missing(0, self.size):
-            job.fetch_all()
+            if first < last and not self._whole and self._file.filler is self.job and self._missing(first, last):
+                self.job.ask(self._file, first, last)
+
+    def _look_whether_whole(self) -> None:
+        """A lazy load that has all it could want ends, and its file is as good as that of any other."""
+        if not self._once and self._file.filler is self.job and not self._missing(0, self.size):
+            self.job.fetch_all()
             self._whole = True
 
     def _missing(self, start: int, end: int) -> Sequence[tuple[int, int]]:
         with LOCK:
-            return self._job.missing(self._file, start, end)
+            return self.job.missing(self._file, start, end)
 
     def _wait_for_whole(self) -> None:
         with LOCK:
             if self._file.filler is not None:
                 self._file.filler.ask(self._file, 0, self.size)
-        self._job.wait()
+        self.job.wait()
         with LOCK:
             # Another file, where the load that filled the first has failed.
-            file = self._job.files[""]
+            file = self.job.files[""]
             if file is not self._file:
                 again = _opened(file)
                 os.dup2(again, self._fd, inheritable=False)
@@ -212,7 +254,8 @@ class RamReader(io.RawIOBase):
             self._released = self._position
 
 
-def _leave(job: Job) -> None:
+def release(job: Job) -> None:
+    """Give up the claim of one reader."""
     with LOCK:
         job.mounts -= 1
     job.leave()

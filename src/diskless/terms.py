@@ -10,7 +10,7 @@ from diskless.forks import LOCK
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from diskless.events import EventFunction
-    from diskless.job import Job
+    from diskless.job import Job, Request
     from diskless.progress import Progress
     from diskless.ram import Backing
     from diskless.sources import SourceSpec
@@ -45,6 +45,21 @@ class Terms:
         self._progress = progress
         self._on_event = on_event
 
+    @property
+    def request(self) -> Request:
+        """What equal loads have in common."""
+        from diskless.job import Request
+        from diskless.selection import patterns
+
+        return Request(
+            self.spec.display,
+            self.spec.identity,
+            patterns("allow_patterns", self._allow_patterns),
+            patterns("ignore_patterns", self._ignore_patterns),
+            self.backing.name,
+            self.verify,
+        )
+
     def join(
         self,
         *,
@@ -59,22 +74,13 @@ class Terms:
         One that is `single` fails where the URL is no object; one with a number of its own in `private` is shared with
         nobody.
         """
-        from diskless.job import Job, Request
+        from diskless.job import Job
         from diskless.progress import display
         from diskless.ram import store_of
-        from diskless.selection import patterns
 
         # A bar would stand there for as long as the Mount.
         show = display(self._progress if not lazy or callable(self._progress) else False, self.spec.display)
-        request = Request(
-            self.spec.display,
-            self.spec.identity,
-            patterns("allow_patterns", self._allow_patterns),
-            patterns("ignore_patterns", self._ignore_patterns),
-            self.backing.name,
-            self.verify,
-            private,
-        )
+        request = self.request._replace(private=private)
         with LOCK:
             store = store_of(self.backing)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from diskless.loader import ranges
@@ -18,7 +19,7 @@ def test_they_are_what_a_set_of_bytes_is() -> None:
             ranges.add(there, start, end)
             held.update(range(start, end))
             assert {at for begin, until in there for at in range(begin, until)} == held
-            assert all(one[1] < other[0] for one, other in zip(there, there[1:], strict=False)), there
+            assert all(one[1] < other[0] for one, other in itertools.pairwise(there)), there
         start = chance.randrange(70)
         end = start + chance.randrange(20)
         missing = ranges.missing(there, start, end)

@@ -1,0 +1,293 @@
+"""RamCacheFileSystem: `ramcache::`, a read-through cache in RAM over any filesystem of fsspec."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import fsspec
+from fsspec.implementations.chained import ChainedFileSystem
+from fsspec.utils import stringify_path
+
+from diskless import kept
+from diskless.errors import InvalidOption
+from diskless.forks import LOCK
+from diskless.handle import File, lazily
+from diskless.terms import Terms, check
+
+# What fsspec itself hands on, or takes out for its own use.
+_OF_FSSPEC = frozenset(
+    {"fo", "skip_instance_cache", "use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop"}
+    | {"batch_size"}
+)
+_OF_OTHER_CACHES = {
+    "cache_storage": "its copies are in RAM, and have no directory",
+    "cache_storage_mode": "its copies are in RAM, and have no directory",
+    "cache_mapper": "its copies have no names of their own",
+    "cache_check": "it has no list of copies on a disk to look at",
+    "compression": "give compression= to open() instead",
+}
+# No larger than what a first read fetches anyway.
+_SMALL_BYTES = 4 << 20
+# One week, as the caches of fsspec have it.
+_EXPIRY_S = 604800.0
+# Paths whose options were looked at, and need not be again.
+_MOST_TERMS = 4096
+
+
+class CachedFile(File):
+    """A file of `ramcache::`: what takes file objects reads it by its methods, as it comes."""
+
+    # A path would have to wait for the whole file.
+    __fspath__ = None  # type: ignore[assignment]  # so that it is no os.PathLike
+
+
+class RamCacheFileSystem(ChainedFileSystem):
+    """Reads through another filesystem and keeps what was read in RAM, shared with `mount`, `prefetch` and `open`.
+
+    A reader of a whole file gets it over parallel connections while it reads; who reads a few ranges of a large file
+    has those fetched, and no others. What was read is kept until memory is needed, the least recently used first, or
+    until `clear_cache`. Versions are never mixed: a file that is replaced between two ranges is ObjectChanged.
+
+    Listings, and all else but reading files, are the other filesystem's. It is read-only.
+
+    Args:
+        target_protocol, target_options: the other filesystem, as `fsspec.filesystem` takes it; a URL such as
+            ``ramcache::s3://bucket/key`` gives these, with options such as ``s3={"anon": True}``. Those of s3fs, gcsfs
+            and adlfs are translated, so that files are read without them; what cannot be is read by them, which is
+            slower, and a warning says so.
+        fs: an instance of it instead.
+        check_files: True asks at each open whether the file is still the one that is kept, which costs a request.
+        expiry_time: after so many seconds it is asked as well; None or 0 for never.
+        same_names: as other caches take it; of no effect, since files in RAM have the names of the objects.
+        verify, backing, budget, budget_timeout_s: as for `mount`. With `verify` no file is given out before all of it
+            was compared, and so none in ranges.
+
+    Raises:
+        InvalidOption: an option is another cache's, or nobody's.
+        ValueError: neither or both of `target_protocol` and `fs` are given.
+    """
+
+    protocol = "ramcache"
+    _strip_tokenize_options = ("fo",)
+
+    def __init__(
+        self,
+        target_protocol: str | None = None,
+        target_options: Mapping[str, Any] | None = None,
+        fs: fsspec.AbstractFileSystem | None = None,
+        check_files: bool = False,
+        expiry_time: float | None = _EXPIRY_S,
+        same_names: bool | None = None,
+        verify: bool = False,
+        backing: str = "auto",
+        budget: int | str | None = None,
+        budget_timeout_s: float = 0.0,
+        **options: Any,
+    ) -> None:
+        for name in options:
+            if name in _OF_OTHER_CACHES:
+                raise InvalidOption(f"ramcache:: takes no {name}=: {_OF_OTHER_CACHES[name]}")
+            if name not in _OF_FSSPEC:
+                raise InvalidOption(
+                    f"ramcache:: takes no {name}=; options of the filesystem beneath go to target_options=, or by its "
+                    "protocol, such as s3={...}"
+                )
+        super().__init__(**options)
+        if (fs is None) == (target_protocol is None):
+            raise ValueError(
+                "ramcache:: wants target_protocol= or fs=, and not both: such as ramcache::s3://bucket/key"
+            )
+        self._given = fs
+        self._made: tuple[int, fsspec.AbstractFileSystem] | None = None  # and in which process
+        known: Any = fs.protocol if fs is not None else target_protocol
+        self.target_protocol = str(known if isinstance(known, str) else known[0])
+        self.target_options = dict(target_options or {})
+        self._check_files = check_files
+        self._expiry_s = expiry_time
+        self._load_options: dict[str, Any] = {
+            "verify": verify,
+            "backing": backing,
+            "budget": budget,
+            "budget_timeout_s": budget_timeout_s,
+            "progress": False,
+        }
+        self._terms: dict[str, Terms] = {}
+        self._jobs: set[Any] = set()  # that were kept for this filesystem; guarded by LOCK
+        beneath = type(fs) if fs is not None else fsspec.get_filesystem_class(self.target_protocol)
+
+        def strip(path: Any) -> Any:
+            if isinstance(path, list):
+                return [strip(each) for each in path]
+            return beneath._strip_protocol(stringify_path(path).removeprefix("ramcache://").removeprefix("ramcache::"))
+
+        # A method of each instance, since each has another target.
+        setattr(self, "_strip_protocol", strip)  # noqa: B010  # to a checker of types it is the class's own
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        """The filesystem beneath; in a forked child one of its own, since many do not survive a fork."""
+        if self._given is not None and self._made is None:
+            self._made = (os.getpid(), self._given)
+        if self._made is None or self._made[0] != os.getpid():
+            options = self.target_options if self._given is None else self._given.storage_options
+            self._made = (os.getpid(), fsspec.filesystem(self.target_protocol, **options))
+        return self._made[1]
+
+    @property
+    def fsid(self) -> str:
+        return f"ramcache-{self.fs.fsid}"
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        found: list[Any] = self.fs.ls(self._strip_protocol(path), detail, **kwargs)
+        return found
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self.fs.info(self._strip_protocol(path), **kwargs)
+        return found
+
+    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        return self.fs.find(self._strip_protocol(path), *args, **kwargs)
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        return bool(self.fs.exists(self._strip_protocol(path), **kwargs))
+
+    def created(self, path: str) -> Any:
+        return self.fs.created(self._strip_protocol(path))
+
+    def modified(self, path: str) -> Any:
+        return self.fs.modified(self._strip_protocol(path))
+
+    def checksum(self, path: str) -> Any:
+        return self.fs.checksum(self._strip_protocol(path))
+
+    def ukey(self, path: str) -> Any:
+        return self.fs.ukey(self._strip_protocol(path))
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Forget listings. What is kept of files stays: see `clear_cache`."""
+        self.fs.invalidate_cache(path)
+
+    def unstrip_protocol(self, name: str) -> str:
+        return str(self.fs.unstrip_protocol(name))
+
+    def _parent(self, path: str) -> str:
+        return str(self.fs._parent(self._strip_protocol(path)))
+
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> CachedFile:
+        if mode != "rb":
+            self._read_only(path)
+        path = self._strip_protocol(path)
+        terms = self._terms_of(path)
+        held = kept.find(terms.request)
+        if held is not None and not held.job.failed and self._is_stale(held):
+            held.job.set_aside()
+            kept.drop(held.job)
+        file = lazily(terms, self._url(path), {**self._load_options, **self._access()}, CachedFile)
+        job = file.job
+        kept.keep(job)
+        with LOCK:
+            self._jobs.add(job)
+        if file.size <= _SMALL_BYTES:
+            job.fetch_all()
+        return file
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        with self._open(path) as file:
+            return _range(file, start, end)
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: Sequence[int | None] | int | None,
+        ends: Sequence[int | None] | int | None,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Return the bytes of many ranges, which are all asked for before the first is waited for."""
+        begins = [starts] * len(paths) if starts is None or isinstance(starts, int) else starts
+        untils = [ends] * len(paths) if ends is None or isinstance(ends, int) else ends
+        if not len(paths) == len(begins) == len(untils):
+            raise ValueError(f"{len(paths)} paths, {len(begins)} starts and {len(untils)} ends are not equally many")
+        files: dict[str, File | Exception] = {}
+        for path, start, end in zip(paths, begins, untils, strict=True):
+            try:
+                file = files[path] if path in files else files.setdefault(path, self._open(path))
+                if isinstance(file, File):
+                    file.ask(*_within(file.size, start, end))
+            except Exception as error:
+                files.setdefault(path, error)
+        found: list[Any] = []
+        try:
+            for path, start, end in zip(paths, begins, untils, strict=True):
+                try:
+                    found.append(_range(files[path], start, end))
+                except Exception as error:
+                    if on_error == "raise":
+                        raise
+                    found.append(error)
+        finally:
+            for file in files.values():
+                if isinstance(file, File):
+                    file.close()
+        return found
+
+    def clear_cache(self) -> None:
+        """Let go of all that was kept for this filesystem; what is open stays until it is closed."""
+        with LOCK:
+            jobs, self._jobs = self._jobs, set()
+        kept.drop_all(jobs)
+
+    def pop_from_cache(self, path: str) -> None:
+        """Let go of what is kept of one file."""
+        held = kept.find(self._terms_of(self._strip_protocol(path)).request)
+        if held is not None:
+            kept.drop(held.job)
+
+    def _read_only(self, *arguments: Any, **named: Any) -> NoReturn:
+        shown = arguments[0] if arguments else next(iter(named.values()), "")
+        raise OSError(errno.EROFS, f"ramcache:: only reads: write through {self.target_protocol}:// itself", str(shown))
+
+    # All that changes something.
+    mkdir = makedirs = rmdir = rm = rm_file = _rm = cp_file = mv = touch = pipe_file = put_file = _read_only
+
+    def _is_stale(self, held: kept.Kept) -> bool:
+        """Whether a file has to be asked for anew; where it is time, the store is asked."""
+        expired = bool(self._expiry_s) and time.monotonic() - held.listed_at_s > (self._expiry_s or 0)
+        if not self._check_files and not expired:
+            return False
+        held.listed_at_s = time.monotonic()
+        return not held.job.is_current()
+
+    def _terms_of(self, path: str) -> Terms:
+        terms = self._terms.get(path)
+        if terms is None:
+            if len(self._terms) >= _MOST_TERMS:
+                self._terms.clear()
+            terms = self._terms[path] = check(self._url(path), **self._load_options, **self._access())
+        return terms
+
+    def _url(self, path: str) -> str:
+        return path if "://" in path else f"{self.target_protocol}://{path}"
+
+    def _access(self) -> dict[str, Any]:
+        """Return how `mount` is told of the filesystem beneath."""
+        if self._given is not None or "target_protocol" in self.target_options or "fo" in self.target_options:
+            return {"fs": self.fs}
+        return {"storage_options": self.target_options}
+
+
+def _range(file: File | Exception, start: int | None, end: int | None) -> bytes:
+    if isinstance(file, Exception):
+        raise file
+    return file.read_at(*_within(file.size, start, end))
+
+
+def _within(size_bytes: int, start: int | None, end: int | None) -> tuple[int, int]:
+    """Return a range of a file as fsspec gives it: without a start or an end, or counted from the end."""
+    first, last = start or 0, size_bytes if end is None else end
+    return max(0, first + size_bytes if first < 0 else first), last + size_bytes if last < 0 else last
