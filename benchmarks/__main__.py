@@ -20,14 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults, interposer, listing, paths, picture, startup, today, transfer
+from benchmarks import doors, faults, interposer, listing, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today")
+NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today", "doors")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,6 +87,9 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
             brief=options.check,
         )
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
+    elif name == "doors":
+        report = doors.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        text, verdicts, runs = doors.table(report), report.verdicts, report.runs
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
         text, runs = today.table(report), report.runs
@@ -100,8 +103,10 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         content = {"command": command, "machine": _machine(), **_by_name(asdict(report))}
         (options.out / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
         drawing = options.out / f"{name}.png"
-        if name == "transfer":
-            titles = {scenario.name: scenario.what for scenario in SCENARIOS}
+        if name in ("transfer", "doors"):
+            titles = {scenario.name: scenario.what for scenario in SCENARIOS} | {
+                doors.titled(*place): doors.titled(*place) for place in doors.PLACES
+            }
             drawn = picture.draw_scenarios(runs, titles, heading, drawing)
         else:
             drawn = not runs or picture.draw(runs, size_bytes, heading, drawing)

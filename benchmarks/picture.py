@@ -34,7 +34,7 @@ def draw_scenarios(runs: list[Run], titles: dict[str, str], title: str, path: Pa
                 times.setdefault(run.contender, []).append(run.wall_s)
         medians = {contender: statistics.median(times[contender]) for contender in times}
         order = sorted(medians, key=lambda contender: medians[contender])
-        colours = [_OURS if contender == "diskless" else _THEIRS for contender in order]
+        colours = [_OURS if contender.startswith("diskless") else _THEIRS for contender in order]
         bars = axes.barh(order, [medians[contender] for contender in order], color=colours)
         axes.bar_label(bars, [f"{medians[contender]:.2f} s" for contender in order], padding=3, fontsize=7)
         axes.set_title(textwrap.fill(titles[name], 44), fontsize=9)

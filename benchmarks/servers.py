@@ -189,6 +189,12 @@ class Nginx:
         """Return the requests in the log, each as method, URL and range."""
         return [line.split(" ", 2)[2] for line in (self.root / "access.log").read_text().splitlines()]
 
+    def requests_after(self, moment: float) -> int:
+        """Return how many requests in the log ended after that `time.time()`."""
+        return sum(
+            float(line.split(" ", 1)[0]) > moment for line in (self.root / "access.log").read_text().splitlines()
+        )
+
     def _configuration(self) -> str:
         return f"""
 daemon off;

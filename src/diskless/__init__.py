@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TransferError,
     )
     from diskless.events import Dropped, Event, FileComplete, PartFetched, Retried
-    from diskless.handle import File, open
+    from diskless.handle import File, PathFile, open
     from diskless.job import Job
     from diskless.paths import Mount, mount, mounts, prefetch
     from diskless.scratch_directory import Scratch, scratch
@@ -61,6 +61,7 @@ __all__ = [
     "NotFound",
     "ObjectChanged",
     "PartFetched",
+    "PathFile",
     "Pushed",
     "Retried",
     "Scratch",
@@ -86,6 +87,7 @@ _MODULES = {
     "Job": "job",
     "Mount": "paths",
     "PartFetched": "events",
+    "PathFile": "handle",
     "Pushed": "upload",
     "Retried": "events",
     "Scratch": "scratch_directory",

@@ -38,13 +38,6 @@ _EXPIRY_S = 604800.0
 _MOST_TERMS = 4096
 
 
-class CachedFile(File):
-    """A file of `ramcache::`: what takes file objects reads it by its methods, as it comes."""
-
-    # A path would have to wait for the whole file.
-    __fspath__ = None  # type: ignore[assignment]  # so that it is no os.PathLike
-
-
 class RamCacheFileSystem(ChainedFileSystem):
     """Reads through another filesystem and keeps what was read in RAM, shared with `mount`, `prefetch` and `open`.
 
@@ -177,7 +170,7 @@ class RamCacheFileSystem(ChainedFileSystem):
     def _parent(self, path: str) -> str:
         return str(self.fs._parent(self._strip_protocol(path)))
 
-    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> CachedFile:
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> File:
         if mode != "rb":
             self._read_only(path)
         path = self._strip_protocol(path)
@@ -186,7 +179,7 @@ class RamCacheFileSystem(ChainedFileSystem):
         if held is not None and not held.job.failed and self._is_stale(held):
             held.job.set_aside()
             kept.drop(held.job)
-        file = lazily(terms, self._url(path), {**self._load_options, **self._access()}, CachedFile)
+        file = lazily(terms, self._url(path), {**self._load_options, **self._access()}, File)
         job = file.job
         kept.keep(job)
         with LOCK:

@@ -32,8 +32,8 @@ class File(io.BufferedIOBase):
     A read waits for the bytes that it asks for. What is handed out as a number, a path or a buffer waits for all of
     them first, since nobody can make the kernel wait later.
 
-    It is no `io.BufferedReader`, though it reads by one: what is one and has a path is read by numpy through the path,
-    from its beginning.
+    It is no `io.BufferedReader`, though it reads by one: numpy would read what is one and has a path by that, from its
+    beginning.
     """
 
     def __init__(self, url: str, arguments: Mapping[str, Any], raw: RamReader) -> None:
@@ -99,15 +99,6 @@ class File(io.BufferedIOBase):
                 self._mount = self._mount or mount(self._url, **given)
         return self._mount.path
 
-    def __fspath__(self) -> str:
-        """Return the path, as long as nothing was read: who takes it begins at the beginning."""
-        if self.tell() != 0:
-            raise io.UnsupportedOperation(
-                f"{self.url} stands at byte {self.tell()}, and who opens its path would begin at 0: seek(0) first, or "
-                "take its .path"
-            )
-        return self.path
-
     def getbuffer(self) -> memoryview:
         """Return all bytes without a copy, read-only; they stay for as long as somebody holds the buffer."""
         return self._raw.buffer()
@@ -132,7 +123,20 @@ class File(io.BufferedIOBase):
         return f"<diskless.File {self.url}{' closed' if self.closed else ''}>"
 
 
-def _again(url: str, arguments: dict[str, Any], position: int) -> File | io.TextIOWrapper:
+class PathFile(File):
+    """One that also goes where a path is wanted; what takes files and paths takes it for a path, and waits for all."""
+
+    def __fspath__(self) -> str:
+        """Return the path, as long as nothing was read: who takes it begins at the beginning."""
+        if self.tell() != 0:
+            raise io.UnsupportedOperation(
+                f"{self.url} stands at byte {self.tell()}, and who opens its path would begin at 0: seek(0) first, or "
+                "take its .path"
+            )
+        return self.path
+
+
+def _again(url: str, arguments: dict[str, Any], position: int) -> PathFile | io.TextIOWrapper:
     file = open(url, **arguments)
     file.seek(position)
     return file
@@ -156,7 +160,7 @@ def open(
     budget_timeout_s: float = 0.0,
     progress: Progress = False,
     on_event: EventFunction | None = None,
-) -> File | io.TextIOWrapper:
+) -> PathFile | io.TextIOWrapper:
     """Open one object as a file in RAM, which can be read while it streams.
 
     The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with
@@ -176,7 +180,7 @@ def open(
             With `verify` the file is returned when all of it was compared.
 
     Returns:
-        A `File` (an `io.BufferedIOBase`), or an `io.TextIOWrapper` of one.
+        A `PathFile` (a `File`, and so an `io.BufferedIOBase`), or an `io.TextIOWrapper` of one.
 
     Raises:
         ValueError: `mode` makes no sense.
@@ -208,7 +212,7 @@ def open(
     }
     terms = check(url, **arguments)
     if not once and load == "lazy":
-        file = lazily(terms, url, arguments, File)
+        file = lazily(terms, url, arguments, PathFile)
     else:
         job = terms.join(
             keep=False,
@@ -222,7 +226,7 @@ def open(
                 job.fetch_all()
             if verify or load == "eager":
                 job.wait()
-            file = File(url, {**arguments, "once": once}, RamReader(job, once=once))
+            file = PathFile(url, {**arguments, "once": once}, RamReader(job, once=once))
     return io.TextIOWrapper(file, encoding, errors, newline) if text else file
 
 

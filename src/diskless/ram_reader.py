@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # A large read takes what has come in pieces of so much, while the rest comes.
 _PIECE_BYTES = 16 << 20
 # With once=True: fetched ahead, and read before it is given back. With the pieces these are the window of 64 MiB.
-_AHEAD_BYTES, _BEHIND_BYTES = 32 << 20, 4 << 20
+_AHEAD_BYTES, _BEHIND_BYTES = 44 << 20, 4 << 20
 # How soon the Loader has told that a file was dropped.
 _DROPPED_S = 0.05
 

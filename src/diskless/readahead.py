@@ -6,6 +6,8 @@ from __future__ import annotations
 _LEAST_BYTES = 256 << 10
 # Who reads on is given eight connections' work, in parts of 4 MiB, twice over.
 _MOST_BYTES = 64 << 20
+# What is fetched beyond is kept up to that in steps of a part.
+_STEP_BYTES = 4 << 20
 # A file no larger is fetched as a whole: it is one request.
 _SMALL_BYTES = 4 << 20
 # Between two reads that follow each other there may be as much: a header, an alignment.
@@ -31,7 +33,7 @@ class Readahead:
         follows = self._read_to >= 0 and 0 <= start - self._read_to <= _GAP_BYTES
         self._read_to = end
         if self._begin <= start <= self._until + (_GAP_BYTES if follows else 0):
-            if end + self._beyond // 2 <= self._until:
+            if end + self._beyond - min(self._beyond // 2, _STEP_BYTES) <= self._until:
                 return None
             if follows:
                 self._beyond = min(self._most_bytes, max(2 * self._beyond, 2 * (end - start), _LEAST_BYTES))
