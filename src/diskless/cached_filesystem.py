@@ -38,7 +38,7 @@ _EXPIRY_S = 604800.0
 _MOST_TERMS = 4096
 
 
-class RamCacheFileSystem(ChainedFileSystem):
+class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Reads through another filesystem and keeps what was read in RAM, shared with `mount`, `prefetch` and `open`.
 
     A reader of a whole file gets it over parallel connections while it reads; who reads a few ranges of a large file
