@@ -75,5 +75,12 @@ class Bucket:
     def put(self, key: str, data: bytes) -> None:
         self._client.put_object(Bucket=self.name, Key=key, Body=data)
 
+    def get(self, key: str) -> bytes:
+        return bytes(self._client.get_object(Bucket=self.name, Key=key)["Body"].read())
+
+    def keys(self) -> list[str]:
+        """Of the first thousand objects."""
+        return [entry["Key"] for entry in self._client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+
     def delete(self, key: str) -> None:
         self._client.delete_object(Bucket=self.name, Key=key)

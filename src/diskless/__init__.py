@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from diskless.scratch_directory import Scratch, scratch
     from diskless.stats import Stats
     from diskless.upload import Pushed, push
+    from diskless.upload_file import UploadFile
     from diskless.usage import Usage, usage
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "SourceUnavailable",
     "Stats",
     "TransferError",
+    "UploadFile",
     "Usage",
     "mount",
     "mounts",
@@ -92,6 +94,7 @@ _MODULES = {
     "Retried": "events",
     "Scratch": "scratch_directory",
     "Stats": "stats",
+    "UploadFile": "upload_file",
     "Usage": "usage",
     "mount": "paths",
     "mounts": "paths",

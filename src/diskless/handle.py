@@ -14,10 +14,13 @@ from diskless.ram_reader import RamReader, release
 from diskless.terms import Terms, check
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from diskless.events import EventFunction
     from diskless.job import Job
     from diskless.paths import Mount
     from diskless.progress import Progress
+    from diskless.upload_file import UploadFile
 
 # No more than one small read fetches: see readahead.
 _BUFFER_BYTES = 128 << 10
@@ -136,7 +139,7 @@ class PathFile(File):
         return self.path
 
 
-def _again(url: str, arguments: dict[str, Any], position: int) -> PathFile | io.TextIOWrapper:
+def _again(url: str, arguments: dict[str, Any], position: int) -> PathFile | UploadFile | io.TextIOWrapper:
     file = open(url, **arguments)
     file.seek(position)
     return file
@@ -160,7 +163,7 @@ def open(
     budget_timeout_s: float = 0.0,
     progress: Progress = False,
     on_event: EventFunction | None = None,
-) -> PathFile | io.TextIOWrapper:
+) -> PathFile | UploadFile | io.TextIOWrapper:
     """Open one object as a file in RAM, which can be read while it streams.
 
     The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with
@@ -168,7 +171,10 @@ def open(
 
     Args:
         url: of one object, as `mount` takes it.
-        mode: ``"rb"`` for bytes, ``"r"`` or ``"rt"`` for text.
+        mode: ``"rb"`` for bytes, ``"r"`` or ``"rt"`` for text. ``"wb"`` (``"w"``) is written in RAM and uploaded to S3
+            when it is closed, by `push`, in place of what is there; ``"xb"`` (``"x"``) only where nothing is. An
+            exception in the ``with`` block uploads nothing. Of what follows, these take `session`, `storage_options`,
+            `backing` and `progress`.
         load: ``"background"`` fetches the whole object, first what is read; ``"eager"`` returns when it is there;
             ``"lazy"`` fetches what is read, and ahead of a reader who goes on.
         once: True, for readers that go from the front to the back: what was read is given back to the system, so that a
@@ -180,18 +186,40 @@ def open(
             With `verify` the file is returned when all of it was compared.
 
     Returns:
-        A `PathFile` (a `File`, and so an `io.BufferedIOBase`), or an `io.TextIOWrapper` of one.
+        A `PathFile` (a `File`, and so an `io.BufferedIOBase`), an `UploadFile` (an `io.BufferedRandom`), or an
+        `io.TextIOWrapper` of one.
 
     Raises:
         ValueError: `mode` makes no sense.
-        InvalidURL: the URL is that of a prefix, or none.
+        InvalidURL: the URL is that of a prefix, or none, or cannot be written.
+        AlreadyExists: with ``"xb"``, when it is opened, or when it is closed.
         What `mount` raises; where the transfer fails later on, each read that needs what did not come raises that.
 
     Example:
         >>> with diskless.open("s3://models/state.pt") as file:  # doctest: +SKIP
         ...     state = torch.load(file)
     """
-    text = _check_mode(mode, encoding, errors, newline)
+    kind, text = _check_mode(mode, encoding, errors, newline)
+    if kind != "r":
+        given = {"load": load != "background", "once": once is not False, "verify": verify, "fs": fs is not None}
+        given |= {
+            "budget": budget is not None,
+            "budget_timeout_s": budget_timeout_s != 0,
+            "on_event": on_event is not None,
+        }
+        for name in (name for name, value in given.items() if value):
+            raise InvalidOption(f"{name}= is for reading, and mode={mode!r} writes")
+        from diskless.upload_file import UploadFile
+
+        written = UploadFile(
+            url,
+            exclusive=kind == "x",
+            session=session,
+            storage_options=storage_options,
+            backing=backing,
+            progress=progress,
+        )
+        return _TextUpload(written, encoding, errors, newline) if text else written
     if not isinstance(once, bool):
         raise InvalidOption(f"once= is True or False, not {once!r:.50}")
     if once and verify:
@@ -251,17 +279,23 @@ def _released_on_error(job: Job) -> Iterator[None]:
         raise
 
 
-def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> bool:
-    """Return whether the mode is one of text."""
-    letters = set(mode) if isinstance(mode, str) else set()
-    if (
-        not letters
-        or len(letters) != len(mode)
-        or not letters <= set("rbt")
-        or "r" not in letters
-        or {"b", "t"} <= letters
-    ):
-        raise ValueError(f"mode={mode!r:.50} is none of 'rb', 'r', 'rt'")
+class _TextUpload(io.TextIOWrapper):
+    """Text that is uploaded as its bytes are."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.buffer.discard()  # type: ignore[attr-defined]  # an UploadFile
+        super().__exit__(kind, error, trace)
+
+
+def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, bool]:
+    """Return the mode's first letter, and whether it is one of text."""
+    letters = sorted(mode) if isinstance(mode, str) else []
+    kinds = [letter for letter in letters if letter in "rwx"]
+    if len(kinds) != 1 or sorted({*letters} - {*kinds}) not in ([], ["b"], ["t"]) or len({*letters}) != len(letters):
+        raise ValueError(f"mode={mode!r:.50} is none of 'rb', 'wb', 'xb', and 'r', 'w', 'x' for text")
     if "b" in letters and (encoding, errors, newline) != (None, None, None):
-        raise ValueError("encoding=, errors= and newline= are for text, and mode='rb' is for bytes")
-    return "b" not in letters
+        raise ValueError(f"encoding=, errors= and newline= are for text, and mode={mode!r} is for bytes")
+    return kinds[0], "b" not in letters

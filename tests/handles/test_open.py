@@ -263,7 +263,7 @@ def test_a_prefix_is_refused_by_name(server):
         _open(server, "nothing")
 
 
-@pytest.mark.parametrize("mode", ["", "x", "rr", "rbt", "w+", "r+b", "a", "ab", "b", None, "U"])
+@pytest.mark.parametrize("mode", ["", "rw", "rr", "rbt", "w+", "r+b", "a", "ab", "b", None, "U", "xx", "wx"])
 def test_modes_that_make_no_sense(server, mode):
     with pytest.raises(ValueError, match="mode="):
         _open(server, "model.bin", mode)

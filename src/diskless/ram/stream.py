@@ -11,7 +11,7 @@ import stat
 import time
 from typing import NoReturn
 
-from diskless.ram.root import Calls
+from diskless.ram.root import Calls, Root
 
 NO_PICKLE = (
     "ram:// files are in the memory of this process, so {0} cannot be sent to another one; give it the bytes, use "
@@ -190,6 +190,12 @@ def open_stream(path: str, mode: str, calls: Calls, *, autocommit: bool = True) 
     if "+" in mode:
         return Updater(file, pending)
     return Reader(file) if kind == "r" else Writer(file, pending)
+
+
+def open_unnamed(root: Root) -> io.FileIO:
+    """Make a file without a name, to be written and read; its bytes are freed when it is closed."""
+    path = f"{root.path}/unnamed"
+    return _File(path, "w+b", root.calls, Pending(path, root.calls, exclusive=False, appends=False))
 
 
 def _exists(calls: Calls, path: str) -> bool:
