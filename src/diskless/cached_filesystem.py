@@ -117,8 +117,9 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
                 return [strip(each) for each in path]
             return beneath._strip_protocol(stringify_path(path).removeprefix("ramcache://").removeprefix("ramcache::"))
 
-        # A method of each instance, since each has another target.
-        setattr(self, "_strip_protocol", strip)  # noqa: B010  # to a checker of types it is the class's own
+        # Methods of each instance, since each has another target; who asks the class alone gets fsspec's own.
+        setattr(self, "_strip_protocol", strip)  # noqa: B010  # to a checker of types they are the class's
+        setattr(self, "_parent", lambda path: str(self.fs._parent(strip(path))))  # noqa: B010  # as above
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
@@ -166,9 +167,6 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
 
     def unstrip_protocol(self, name: str) -> str:
         return str(self.fs.unstrip_protocol(name))
-
-    def _parent(self, path: str) -> str:
-        return str(self.fs._parent(self._strip_protocol(path)))
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> File:
         if mode != "rb":
