@@ -139,7 +139,7 @@ class PathFile(File):
         return self.path
 
 
-def _again(url: str, arguments: dict[str, Any], position: int) -> PathFile | UploadFile | io.TextIOWrapper:
+def _again(url: str, arguments: dict[str, Any], position: int) -> File | UploadFile | io.TextIOWrapper:
     file = open(url, **arguments)
     file.seek(position)
     return file
@@ -163,7 +163,7 @@ def open(
     budget_timeout_s: float = 0.0,
     progress: Progress = False,
     on_event: EventFunction | None = None,
-) -> PathFile | UploadFile | io.TextIOWrapper:
+) -> File | UploadFile | io.TextIOWrapper:
     """Open one object as a file in RAM, which can be read while it streams.
 
     The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with
@@ -176,7 +176,8 @@ def open(
             exception in the ``with`` block uploads nothing. Of what follows, these take `session`, `storage_options`,
             `backing` and `progress`.
         load: ``"background"`` fetches the whole object, first what is read; ``"eager"`` returns when it is there;
-            ``"lazy"`` fetches what is read, and ahead of a reader who goes on.
+            ``"lazy"`` fetches what is read, and ahead of a reader who goes on. A lazy file is no `os.PathLike`: what
+            takes files and paths would take it for one, and fetch all. Its `path` does that, too.
         once: True, for readers that go from the front to the back: what was read is given back to the system, so that a
             window of at most 64 MiB is in RAM and never the object. Going back behind the window is
             `io.UnsupportedOperation`; there is no `fileno`, `path` and `getbuffer`. What is in RAM already is read from
@@ -186,8 +187,8 @@ def open(
             With `verify` the file is returned when all of it was compared.
 
     Returns:
-        A `PathFile` (a `File`, and so an `io.BufferedIOBase`), an `UploadFile` (an `io.BufferedRandom`), or an
-        `io.TextIOWrapper` of one.
+        A `File` (an `io.BufferedIOBase`; one that is not lazy is a `PathFile`, which can be given for its path), an
+        `UploadFile` (an `io.BufferedRandom`), or an `io.TextIOWrapper` of one.
 
     Raises:
         ValueError: `mode` makes no sense.
@@ -240,7 +241,7 @@ def open(
     }
     terms = check(url, **arguments)
     if not once and load == "lazy":
-        file = lazily(terms, url, arguments, PathFile)
+        file = lazily(terms, url, arguments, File)
     else:
         job = terms.join(
             keep=False,

@@ -144,7 +144,7 @@ def test_a_mount_of_the_same_object_takes_a_lazy_one_over(server, backing):
 
 
 def test_as_a_number_a_buffer_and_a_path(server, backing):
-    with _open(server, "model.bin", backing=backing, load="lazy") as file:
+    with _open(server, "model.bin", backing=backing) as file:
         file.read(100)
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
             assert mapped[:] == DATA
@@ -162,6 +162,14 @@ def test_as_a_number_a_buffer_and_a_path(server, backing):
     assert buffer == DATA  # outlives the file
     assert not os.path.exists(path)
     buffer.release()
+
+
+def test_a_lazy_one_has_a_path_and_is_none(server, backing):
+    """zipfile and others would read all of it by that."""
+    with _open(server, "model.bin", backing=backing, load="lazy") as file:
+        assert not isinstance(file, os.PathLike) and not hasattr(file, "__fspath__")
+        with open(file.path, "rb") as named:
+            assert named.read() == DATA
 
 
 def test_descriptors_stand_where_the_reader_does(server):
