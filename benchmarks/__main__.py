@@ -88,7 +88,7 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         )
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
     elif name == "doors":
-        report = doors.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
+        report = doors.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say, brief=options.check)
         text, verdicts, runs = doors.table(report), report.verdicts, report.runs
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
