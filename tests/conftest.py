@@ -7,6 +7,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -90,3 +91,10 @@ def short_upload_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """An upload that fails tries again at once."""
     monkeypatch.setattr(s3_upload, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(s3_upload, "LONGEST_PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def polars() -> Iterator[ModuleType]:
+    """polars, which has a handler for SIGINT of its own, after which that interrupts no waiting thread any more."""
+    yield pytest.importorskip("polars")
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -13,9 +14,10 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.utils import stringify_path
 
 from diskless import kept
-from diskless.errors import InvalidOption
+from diskless.errors import InvalidOption, redact
 from diskless.forks import LOCK
 from diskless.handle import File, lazily
+from diskless.job import Job
 from diskless.terms import Terms, check
 
 # What fsspec itself hands on, or takes out for its own use.
@@ -34,6 +36,8 @@ _OF_OTHER_CACHES = {
 _SMALL_BYTES = 4 << 20
 # One week, as the caches of fsspec have it.
 _EXPIRY_S = 604800.0
+# Files of which ranges are asked for together: each is a connection to the Loader until it is whole.
+_OPEN_AT_ONCE = 32
 # Paths whose options were looked at, and need not be again.
 _MOST_TERMS = 4096
 
@@ -109,7 +113,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
             "progress": False,
         }
         self._terms: dict[str, Terms] = {}
-        self._jobs: set[Any] = set()  # that were kept for this filesystem; guarded by LOCK
+        self._jobs: weakref.WeakSet[Any] = weakref.WeakSet()  # that were kept for this one; guarded by LOCK
         beneath = type(fs) if fs is not None else fsspec.get_filesystem_class(self.target_protocol)
 
         def strip(path: Any) -> Any:
@@ -173,11 +177,8 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
             self._read_only(path)
         path = self._strip_protocol(path)
         terms = self._terms_of(path)
-        held = kept.find(terms.request)
-        if held is not None and not held.job.failed and self._is_stale(held):
-            held.job.set_aside()
-            kept.drop(held.job)
-        file = lazily(terms, self._url(path), {**self._load_options, **self._access()}, File)
+        self._set_aside_if_stale(terms)
+        file = lazily(terms, self._url(path), {**self._load_options, **self._access()}, File, kept=True)
         job = file.job
         kept.keep(job)
         with LOCK:
@@ -204,17 +205,27 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         untils = [ends] * len(paths) if ends is None or isinstance(ends, int) else ends
         if not len(paths) == len(begins) == len(untils):
             raise ValueError(f"{len(paths)} paths, {len(begins)} starts and {len(untils)} ends are not equally many")
+        found: list[Any] = []
+        requests = list(zip(paths, begins, untils, strict=True))
+        while requests:
+            names = list(dict.fromkeys(path for path, _, _ in requests))[:_OPEN_AT_ONCE]
+            count = next((n for n, each in enumerate(requests) if each[0] not in names), len(requests))
+            found += self._cat_group(requests[:count], on_error)
+            requests = requests[count:]
+        return found
+
+    def _cat_group(self, requests: Sequence[tuple[str, int | None, int | None]], on_error: str) -> list[Any]:
         files: dict[str, File | Exception] = {}
-        for path, start, end in zip(paths, begins, untils, strict=True):
-            try:
-                file = files[path] if path in files else files.setdefault(path, self._open(path))
-                if isinstance(file, File):
-                    file.ask(*_within(file.size, start, end))
-            except Exception as error:
-                files.setdefault(path, error)
         found: list[Any] = []
         try:
-            for path, start, end in zip(paths, begins, untils, strict=True):
+            for path, start, end in requests:
+                try:
+                    file = files[path] if path in files else files.setdefault(path, self._open(path))
+                    if isinstance(file, File):
+                        file.ask(*_within(file.size, start, end))
+                except Exception as error:
+                    files.setdefault(path, error)
+            for path, start, end in requests:
                 try:
                     found.append(_range(files[path], start, end))
                 except Exception as error:
@@ -230,29 +241,34 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
     def clear_cache(self) -> None:
         """Let go of all that was kept for this filesystem; what is open stays until it is closed."""
         with LOCK:
-            jobs, self._jobs = self._jobs, set()
+            jobs, self._jobs = list(self._jobs), weakref.WeakSet()
         kept.drop_all(jobs)
 
     def pop_from_cache(self, path: str) -> None:
         """Let go of what is kept of one file."""
         held = kept.find(self._terms_of(self._strip_protocol(path)).request)
         if held is not None:
-            kept.drop(held.job)
+            kept.drop_all([held])
 
     def _read_only(self, *arguments: Any, **named: Any) -> NoReturn:
         shown = arguments[0] if arguments else next(iter(named.values()), "")
-        raise OSError(errno.EROFS, f"ramcache:: only reads: write through {self.target_protocol}:// itself", str(shown))
+        raise OSError(
+            errno.EROFS, f"ramcache:: only reads: write through {self.target_protocol}:// itself", redact(str(shown))
+        )
 
     # All that changes something.
     mkdir = makedirs = rmdir = rm = rm_file = _rm = cp_file = mv = touch = pipe_file = put_file = _read_only
 
-    def _is_stale(self, held: kept.Kept) -> bool:
-        """Whether a file has to be asked for anew; where it is time, the store is asked."""
-        expired = bool(self._expiry_s) and time.monotonic() - held.listed_at_s > (self._expiry_s or 0)
-        if not self._check_files and not expired:
-            return False
-        held.listed_at_s = time.monotonic()
-        return not held.job.is_current()
+    def _set_aside_if_stale(self, terms: Terms) -> None:
+        """Where it is time to, ask the store whether it has the version that is in RAM still, for whomever."""
+        with LOCK:
+            job = Job.joinable(terms.request)
+        expired = (
+            job is not None and bool(self._expiry_s) and time.monotonic() - job.listed_at_s > (self._expiry_s or 0)
+        )
+        if job is not None and (self._check_files or expired) and not job.is_current():
+            job.set_aside()
+            kept.drop_all([job])
 
     def _terms_of(self, path: str) -> Terms:
         terms = self._terms.get(path)

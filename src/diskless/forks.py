@@ -20,6 +20,12 @@ _locks: list[threading.RLock] = [LOCK]
 _in_child: list[Callable[[], None]] = []
 
 
+def is_held() -> bool:
+    """Whether this thread holds LOCK."""
+    # As threading.Condition asks; there is no other way.
+    return bool(LOCK._is_owned())  # type: ignore[attr-defined]  # not declared
+
+
 def at_fork(in_child: Callable[[], None], lock: threading.RLock | None = None) -> None:
     """Have `in_child` run in each forked child, and `lock` held around the fork, taken after LOCK."""
     with LOCK:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diskless.errors import InvalidOption
-from diskless.ram_reader import RamReader, release
+from diskless.ram_reader import RamReader, end, release
 from diskless.terms import Terms, check
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class File(io.BufferedIOBase):
         self._reader.close()
         mount, self._mount = self._mount, None
         if mount is not None:
-            mount.close()
+            end(mount.close, elsewhere=self._raw.forgotten)
 
     def __del__(self) -> None:
         self._raw.forgotten = True
@@ -262,9 +262,12 @@ def open(
 _FileT = TypeVar("_FileT", bound=File)
 
 
-def lazily(terms: Terms, url: str, arguments: Mapping[str, Any], kind: type[_FileT]) -> _FileT:
-    """Return a file of which is fetched what is read; `arguments` are those of `open` by which it is opened again."""
-    job = terms.join(keep=False, lazy=True, single=True, most_part_bytes=_PART_BYTES)
+def lazily(terms: Terms, url: str, arguments: Mapping[str, Any], kind: type[_FileT], *, kept: bool = False) -> _FileT:
+    """Return a file of which is fetched what is read; `arguments` are those of `open` by which it is opened again.
+
+    With `kept` it may be one that `ramcache::` keeps, unasked whether the store has it still.
+    """
+    job = terms.join(keep=False, lazy=True, single=True, most_part_bytes=_PART_BYTES, kept=kept)
     with _released_on_error(job):
         if terms.verify:
             job.wait()
@@ -289,6 +292,10 @@ class _TextUpload(io.TextIOWrapper):
         if error is not None:
             self.buffer.discard()  # type: ignore[attr-defined]  # an UploadFile
         super().__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        if not self.closed:
+            self.buffer.__del__()  # type: ignore[attr-defined]  # which uploads nothing, and says so
 
 
 def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, bool]:

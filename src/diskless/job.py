@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -82,11 +83,16 @@ class Job:
         self.mounts = 0
         self.held = False
         self.kept = False  # by `ramcache::`
+        self.aside = False  # nobody joins it any more
         self.single = False  # nobody wants more than one object
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
         # Why files of a lazy load could not be had, by path, until they can.
         self.refusals: dict[str, DisklessError] = {}
+        # And of ranges of them, in the order of their coming.
+        self._refused_ranges: list[tuple[RamFile, int, int, DisklessError]] = []
+        # When the store was last asked what it has, on the clock of `time.monotonic`.
+        self.listed_at_s = time.monotonic()
         self.files: dict[str, RamFile] = {}
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
@@ -108,11 +114,17 @@ class Job:
 
         The caller holds LOCK. A lazy job that somebody joins who wants all is told so by `fetch_all`.
         """
-        job = _joinable.get(request)
-        if job is not None and not job.failed:
+        job = cls.joinable(request)
+        if job is not None:
             return job, False
         job = _joinable[request] = make()
         return job, True
+
+    @staticmethod
+    def joinable(request: Request) -> Job | None:
+        """Return the job of an equal request, if there is one that has not failed."""
+        job = _joinable.get(request)
+        return job if job is not None and not job.failed else None
 
     def __repr__(self) -> str:
         state = "running" if not self._settled.is_set() else "failed" if self._error else "complete"
@@ -135,6 +147,7 @@ class Job:
 
     def start(self) -> None:
         """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
+        _started.add(self)
         self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
         try:
             self._thread.start()
@@ -179,12 +192,14 @@ class Job:
     def set_aside(self) -> None:
         """Let nobody join any more: what it loads is not what the store has now."""
         with LOCK:
+            self.aside = True
             self._forget()
 
     def is_current(self) -> bool:
         """Ask the store whether the one object of this job is still the version that was loaded."""
         from diskless.loader import client
 
+        asked_at_s = time.monotonic()
         with client.Job(self._spec) as asking:
             listing = asking.list()
         with LOCK:
@@ -192,33 +207,46 @@ class Job:
         if file is None or not listing.is_object:
             return False
         key = _key(self.request.identity, listing.objects[0])
-        return key is not None and key in (file.key, file.later_key)
+        if key is None or key not in (file.key, file.later_key):
+            return False
+        self.listed_at_s = asked_at_s
+        return True
 
-    def wait_for(self, file: RamFile, start: int, end: int) -> None:
-        """Return when these bytes of a file that this job fills, which somebody has asked for, are in place.
+    def wait_for(self, file: RamFile, start: int, end: int, span: tuple[int, int] | None) -> bool:
+        """Return when bytes of a file that this job fills are in place, after asking for those of `span`.
 
-        Raises what the load ended with, or why a lazy file cannot be had now.
+        False where they had to be asked for once more: then what was asked for before may be forgotten as well. Raises
+        what the load ended with, or why a lazy file, or its range, cannot be had now. The caller does not hold LOCK.
         """
-        with LOCK:
-            refused, asks = self._refusal(file), time.monotonic() + _ASK_AGAIN_S
-            while missing := self.missing(file, start, end):
-                error, refusal = self._error, self._refusal(file)
-                if error is None and refusal is not refused:
-                    error = refusal
-                if error is not None:
-                    raise _again(error)
-                if time.monotonic() >= asks:  # a Loader that replaces a dead one knows nothing of it
-                    self.ask(file, missing[0][0], missing[-1][1])
-                    asks = time.monotonic() + _ASK_AGAIN_S
-                self.store.wait_for_bytes(_ASK_AGAIN_S)
+        before, ranges = self._refusal(file), len(self._refused_ranges)
+        once = True
+        while True:
+            if span is not None:
+                self.ask(file, *span)
+            ask_at = time.monotonic() + _ASK_AGAIN_S
+            with LOCK:
+                while missing := self.missing(file, start, end):
+                    refusal = self._refusal(file)
+                    error = self._error or (refusal if refusal is not before else None)
+                    error = error or self._refused(file, start, end, ranges)
+                    if error is not None:
+                        raise _again(error)
+                    if time.monotonic() >= ask_at:
+                        break
+                    self.store.wait_for_bytes(_ASK_AGAIN_S)
+                else:
+                    return once
+            # A Loader that replaces a dead one knows nothing of what was asked.
+            span, once = (missing[0][0], missing[-1][1]), False
 
     def missing(self, file: RamFile, start: int, end: int) -> Sequence[tuple[int, int]]:
         """Return which ranges of a file that this job fills are not in place. The caller holds LOCK."""
         if file.complete:
             return []
-        if self._transfer is None:
+        number = self._number(file)
+        if self._transfer is None or number is None:
             return [(start, end)]
-        return self._transfer.missing(self._number(file), start, end)
+        return self._transfer.missing(number, start, end)
 
     def is_dropped(self, file: RamFile, fd: int) -> bool:
         """Whether a file that this job fills, open as `fd`, was dropped and is still told as complete; no more, soon.
@@ -230,17 +258,30 @@ class Job:
         return os.fstat(fd).st_blocks * 512 < file.size_bytes
 
     def ask(self, file: RamFile, start: int, end: int) -> None:
-        """Have a range of a file that this job fills fetched next. The caller holds LOCK."""
-        if self._transfer is not None:
-            self._transfer.ask(self._number(file), start, end)
+        """Have a range of a file fetched next, if this job fills it now.
 
-    def _number(self, file: RamFile) -> int:
+        The caller does not hold LOCK: the Loader may have to take other messages first.
+        """
+        with LOCK:
+            transfer, number = self._transfer, self._number(file)
+        if transfer is not None and number is not None:
+            transfer.ask(number, start, end)
+
+    def _number(self, file: RamFile) -> int | None:
         if not self._numbers:
             self._numbers = {each: number for number, (_, each) in enumerate(self._work)}
-        return self._numbers[file]
+        return self._numbers.get(file)
 
     def _refusal(self, file: RamFile) -> DisklessError | None:
-        return self.refusals.get(self._work[self._number(file)][0].path) if self._work else None
+        number = self._number(file)
+        return self.refusals.get(self._work[number][0].path) if number is not None else None
+
+    def _refused(self, file: RamFile, start: int, end: int, since: int) -> DisklessError | None:
+        """Return why a range was refused that these bytes are of."""
+        for of, first, last, error in self._refused_ranges[since:]:
+            if of is file and first < end and start < last:
+                return error
+        return None
 
     def wait_for_names(self) -> None:
         """Return when it is known which files there will be, and their memory is set aside; raises as `wait` does."""
@@ -509,13 +550,17 @@ class Job:
             self.refusals[path] = error
             self.store.notify()
 
+        def on_range_refusal(number: int, start: int, end: int, error: DisklessError) -> None:
+            self._refused_ranges.append((work[number][1], start, end, error))
+            self.store.notify()
+
         with LOCK:
             self._work, self._numbers = work, {}
             for _, file in work:
                 file.filler = self
         if work:
             room = self._room() if self._budget_bytes is not None else None
-            lazy = client.Lazy(on_refusal, on_drop, room) if self.lazy else None
+            lazy = client.Lazy(on_refusal, on_drop, room, on_range_refusal) if self.lazy else None
             targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
             transfer.fetch(
                 targets,
@@ -549,6 +594,8 @@ def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
 
 # The jobs that Mounts and prefetches may join, by request. Guarded by LOCK.
 _joinable: dict[Request, Job] = {}
+# All that somebody still has, for the forks: some are joinable no more.
+_started: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
 def _key(identity: str, entry: Object) -> FileKey | None:
@@ -582,22 +629,22 @@ def _again(error: BaseException) -> BaseException:
 
 def _forget_joinable_jobs() -> None:
     """In a forked child: what only the parent's threads would finish, and files that it may remove, are not ours."""
-    for job in list(_joinable.values()):
+    for job in list(_started):
         if job.shown and not job._settled.is_set():
             # The parent's Loader goes on, and what it fetches arrives here, too.
             job._claimed, job._thread, job._transfer = list(job.files.values()), None, None
             job._listed, job._settled = threading.Event(), threading.Event()
             job._listed.set()
             job._loading_pid = os.getppid()
-            del _joinable[job.request]
+            job._forget()
         elif not job._settled.is_set():
             job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
             job._claimed, job._thread, job._transfer = [], None, None
             job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one
             job._settled.set()
-            del _joinable[job.request]
+            job._forget()
         elif not job.store.backing.survives_fork:
-            del _joinable[job.request]
+            job._forget()
 
 
 at_fork(_forget_joinable_jobs)

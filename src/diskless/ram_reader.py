@@ -6,12 +6,12 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diskless import kept
 from diskless.errors import BudgetExceeded, InvalidURL, TransferError
-from diskless.forks import LOCK
+from diskless.forks import LOCK, is_held
 from diskless.ram.holes import punch
 from diskless.readahead import Readahead
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # A large read takes what has come in pieces of so much, while the rest comes.
 _PIECE_BYTES = 16 << 20
 # With once=True: fetched ahead, and read before it is given back. With the pieces these are the window of 64 MiB.
-_AHEAD_BYTES, _BEHIND_BYTES = 44 << 20, 4 << 20
+_AHEAD_BYTES, _BEHIND_BYTES = 40 << 20, 4 << 20
 # How soon the Loader has told that a file was dropped.
 _DROPPED_S = 0.05
 
@@ -45,7 +45,7 @@ class RamReader(io.RawIOBase):
             if file is None:
                 raise InvalidURL(f"{job.url} is no object but a prefix: open one of those below it, or mount it")
             self._fd = _opened(file)
-            while job.is_dropped(file, self._fd):
+            while not job.settled and job.is_dropped(file, self._fd):
                 job.store.wait_for_bytes(_DROPPED_S)
         self.job = job
         self._file = file
@@ -98,6 +98,11 @@ class RamReader(io.RawIOBase):
         end = min(start + len(view), self.size)
         if start >= end:
             return 0
+        if self._once and start < self._released:
+            raise io.UnsupportedOperation(
+                f"{self.name} is open with once=True: byte {start} was read, and what lies before {self._released} was "
+                "given back. Open it without once=True to go back"
+            )
         if not self._whole:
             piece = min(end, start + _PIECE_BYTES)
             self._wait(start, piece, piece if self._once else end)
@@ -150,21 +155,19 @@ class RamReader(io.RawIOBase):
         if self._claimed and not self._whole and not self.forgotten:
             self._look_whether_whole()
         super().close()
-        if self._fd >= 0:
-            os.close(self._fd)
-        if not self._claimed:
-            return None
-        if not self.forgotten:
-            return release(self.job)
-        # Whoever collects garbage may hold LOCK, which the thread that loads needs to end.
-        with contextlib.suppress(RuntimeError):  # the interpreter ends
-            threading.Thread(target=release, args=(self.job,), name="diskless-leave", daemon=True).start()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        if self._claimed:
+            end(lambda: release(self.job), elsewhere=self.forgotten)
 
     def __del__(self) -> None:
         self.forgotten = True
         self.close()
 
     def _copy(self, into: memoryview, start: int) -> int:
+        if self._fd < 0:
+            raise ValueError("I/O operation on closed file")  # by another thread
         count = os.preadv(self._fd, [into], start)
         if count == 0:
             raise TransferError(f"{self.name}: the RAM file ends at byte {start} of {self.size}")
@@ -176,11 +179,6 @@ class RamReader(io.RawIOBase):
 
     def _wait(self, start: int, end: int, until: int) -> None:
         """Wait for the bytes from `start` to `end`, and have those to `until`, and some beyond, fetched as well."""
-        if self._once and start < self._released:
-            raise io.UnsupportedOperation(
-                f"{self.name} is open with once=True: byte {start} was read, and what lies before {self._released} was "
-                "given back. Open it without once=True to go back"
-            )
         self._wait_for(start, end, self._readahead.span(start, until))
 
     def _wait_for(self, start: int, end: int, span: tuple[int, int] | None) -> None:
@@ -188,16 +186,16 @@ class RamReader(io.RawIOBase):
         job, file = self.job, self._file
         if file.complete or file.filler is not job or self._pid != os.getpid():
             return self._wait_for_whole()
-        if span is not None:
-            self.ask(*span)
         while True:
             try:
-                job.wait_for(file, start, end)
+                if not job.wait_for(file, start, end, span):
+                    self._readahead.forget()
                 break
             except BudgetExceeded:
-                if not kept.drop_one():
+                self._readahead.bound()
+                if span == (start, end) and not kept.drop_one():
                     raise
-                self.ask(start, end)
+                span = (start, end)
         self._look_whether_whole()
 
     def read_at(self, start: int, end: int) -> bytes:
@@ -218,9 +216,8 @@ class RamReader(io.RawIOBase):
     def ask(self, start: int, end: int) -> None:
         """Have a range fetched next, as far as it is not there, without waiting for it."""
         first, last = max(0, start), min(end, self.size)
-        with LOCK:
-            if first < last and not self._whole and self._file.filler is self.job and self._missing(first, last):
-                self.job.ask(self._file, first, last)
+        if first < last and not self._whole and self._file.filler is self.job and self._missing(first, last):
+            self.job.ask(self._file, first, last)
 
     def _look_whether_whole(self) -> None:
         """A lazy load that has all it could want ends, and its file is as good as that of any other."""
@@ -234,8 +231,9 @@ class RamReader(io.RawIOBase):
 
     def _wait_for_whole(self) -> None:
         with LOCK:
-            if self._file.filler is not None:
-                self._file.filler.ask(self._file, 0, self.size)
+            filler = None if self._file.complete else self._file.filler
+        if filler is not None:
+            filler.ask(self._file, 0, self.size)
         self.job.wait()
         with LOCK:
             # Another file, where the load that filled the first has failed.
@@ -248,10 +246,22 @@ class RamReader(io.RawIOBase):
         self._whole = True
 
     def _give_back(self) -> None:
-        """Free what was read, and what came late of what was skipped."""
-        if self._position - self._released >= _BEHIND_BYTES:
-            punch(self._file.fd, 0, self._position)
-            self._released = self._position
+        """Free what was read but for the last of it, and what came late of what was skipped."""
+        behind = self._position - _BEHIND_BYTES
+        if behind - self._released >= _BEHIND_BYTES and not self._file.complete:
+            punch(self._file.fd, 0, behind)
+            self._released = behind
+
+
+def end(leave: Callable[[], None], *, elsewhere: bool) -> None:
+    """Call what ends a claim; in a thread of its own where this one holds LOCK, which the load's thread needs to end.
+
+    `elsewhere` says that garbage is collected, in whatever thread in whatever state.
+    """
+    if not elsewhere and not is_held():
+        return leave()
+    with contextlib.suppress(RuntimeError):  # the interpreter ends
+        threading.Thread(target=leave, name="diskless-leave", daemon=True).start()
 
 
 def release(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # A request costs as long as so many bytes take on one connection.
 _LEAST_BYTES = 256 << 10
+_BUFFER_BYTES = 128 << 10
 # Who reads on is given eight connections' work, in parts of 4 MiB, twice over.
 _MOST_BYTES = 64 << 20
 # What is fetched beyond is kept up to that in steps of a part.
@@ -28,6 +29,15 @@ class Readahead:
         self._beyond = 0
         self._begin = self._until = 0  # what was asked for around it
 
+    def forget(self) -> None:
+        """What was asked for may not come: the next read asks for all that it wants."""
+        self._until = self._begin
+
+    def bound(self) -> None:
+        """There is no room for the rest of the file: no more than so much is fetched beyond a read from now on."""
+        self._bounded = True
+        self.forget()
+
     def span(self, start: int, end: int) -> tuple[int, int] | None:
         """Return the range that is to be asked for now, by who reads from `start` to `end`; None for nothing."""
         follows = self._read_to >= 0 and 0 <= start - self._read_to <= _GAP_BYTES
@@ -40,7 +50,8 @@ class Readahead:
         else:
             self._begin = self._until = start
             self._beyond = 0
-        first, last = self._until, max(end, start + _LEAST_BYTES) + self._beyond
+        # With what a buffer takes behind the read, lest that be a request of its own.
+        first, last = self._until, max(end + _BUFFER_BYTES, start + _LEAST_BYTES) + self._beyond
         if self._size_bytes <= _SMALL_BYTES:
             self._begin = first = 0
             last = self._size_bytes

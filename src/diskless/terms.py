@@ -68,11 +68,13 @@ class Terms:
         single: bool = False,
         private: int = 0,
         most_part_bytes: int | None = None,
+        kept: bool = False,
     ) -> Job:
         """Return the job for this, running or complete, with one more claim: the prefetch's if `keep`, else a reader's.
 
         One that is `single` fails where the URL is no object; one with a number of its own in `private` is shared with
-        nobody.
+        nobody. One that nobody has but `ramcache::` is joined where it is current, or `kept` says that this is known; a
+        prefetch, which asks nothing of the network here, does not join it, and shares complete files all the same.
         """
         from diskless.job import Job
         from diskless.progress import display
@@ -81,6 +83,11 @@ class Terms:
         # A bar would stand there for as long as the Mount.
         show = display(self._progress if not lazy or callable(self._progress) else False, self.spec.display)
         request = self.request._replace(private=private)
+        with LOCK:
+            found = Job.joinable(request)
+            unasked = found is not None and found.kept and not found.held and found.mounts == 0 and not kept
+        if found is not None and unasked and (keep or not found.is_current()):
+            found.set_aside()
         with LOCK:
             store = store_of(self.backing)
 

@@ -53,8 +53,7 @@ def test_pyarrow_writes_and_reads_a_dataset(tree_fs, place):
     assert pq.read_table(f"{place}/one.parquet", filesystem=tree_fs).equals(table)
 
 
-def test_polars_reads_the_same_file_as_a_path(url, tree_fs, place):
-    polars = pytest.importorskip("polars")
+def test_polars_reads_the_same_file_as_a_path(url, tree_fs, place, polars):
     FRAME.to_parquet(f"{url}/t.parquet")
     with diskless.scratch():  # while which paths show
         assert polars.scan_parquet(f"{place}/t.parquet").filter(polars.col("a") > 990).collect().height == 9

@@ -14,7 +14,6 @@ from tests.loader.fault_server import FaultServer
 
 datasets = pytest.importorskip("datasets")
 pd = pytest.importorskip("pandas")
-pl = pytest.importorskip("polars")
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.dataset")
 pytest.importorskip("pyarrow.parquet")
@@ -78,7 +77,7 @@ def test_pandas_reads_csv(server, faulty):
 
 
 @pytest.mark.parametrize("how", ["background", "lazy", "ramcache"])
-def test_tables_from_an_open_file(server, faulty, wide, wide_parquet, how):
+def test_tables_from_an_open_file(server, faulty, wide, wide_parquet, how, polars):
     def opened(key):
         if how == "ramcache":
             return fsspec.open(f"ramcache::{server.url}/{key}", s3=faulty).open()
@@ -92,7 +91,7 @@ def test_tables_from_an_open_file(server, faulty, wide, wide_parquet, how):
     with opened("wide.parquet") as file:
         assert pd.read_parquet(file, columns=THREE).equals(expected.to_pandas())
     with opened("wide.parquet") as file:
-        assert pl.read_parquet(file, columns=THREE).to_arrow().equals(expected)
+        assert polars.read_parquet(file, columns=THREE).to_arrow().equals(expected)
     with opened("small.csv") as file:
         assert len(pd.read_csv(file)) == 1000
 
@@ -122,13 +121,15 @@ def test_pandas_reads_a_directory(parts, moto):
     assert list(frame["number"]) == list(range(3000, 4000))
 
 
-def test_polars_scans_a_path_of_a_mount(parts, moto):
+def test_polars_scans_a_path_of_a_mount(parts, moto, polars):
     with diskless.mount(parts, storage_options=moto, backing="tree") as path:
         assert path.startswith("/diskless/")
-        few = pl.scan_parquet(f"{path}/day=1/part.parquet").filter(pl.col("number") < 1003).collect()
+        few = polars.scan_parquet(f"{path}/day=1/part.parquet").filter(polars.col("number") < 1003).collect()
         assert few["number"].to_list() == [1000, 1001, 1002]
         # Native code lists the directory, too.
-        whole = pl.scan_parquet(path, hive_partitioning=True).select(pl.col("number").sum(), pl.col("day").max())
+        whole = polars.scan_parquet(path, hive_partitioning=True).select(
+            polars.col("number").sum(), polars.col("day").max()
+        )
         assert whole.collect().rows() == [(sum(range(4000)), 3)]
 
 

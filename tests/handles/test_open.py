@@ -237,6 +237,21 @@ def test_an_object_that_is_replaced_between_two_ranges_is_an_error(server, backi
             file.read(10)
 
 
+def test_what_fits_is_read_though_the_rest_does_not(server):
+    """Who has read on for long would be given the rest of the file."""
+    server.objects["larger.bin"] = LARGER
+    with _open(server, "larger.bin", load="lazy", budget="40MiB") as file:
+        for position in range(0, 30 * MIB, 64 << 10):
+            assert file.read(64 << 10) == LARGER[position : position + (64 << 10)]
+        file.seek(90 * MIB)
+        assert file.read(10) == LARGER[90 * MIB : 90 * MIB + 10]
+        file.seek(40 * MIB)
+        with pytest.raises(diskless.BudgetExceeded):
+            file.read(30 * MIB)
+        file.seek(5)
+        assert file.read(10) == LARGER[5:15]
+
+
 def test_threads_share_a_file(server, backing):
     errors = []
     with _open(server, "large.bin", load="lazy", backing=backing) as file:
@@ -318,10 +333,13 @@ def test_a_file_that_is_forgotten_is_closed(server):
     file = _open(server, "model.bin")
     file.cycle = file
     file.read(1)
+    wrapped = _open(server, "model.bin", "r", encoding="latin-1")
+    wrapped.read(1)
     held = diskless.usage().files
     del file
     with diskless.forks.LOCK:  # as whoever happens to collect may
         gc.collect()
+        del wrapped  # whose end closes the file
     until = time.monotonic() + 10
     while diskless.usage().files == held and time.monotonic() < until:
         time.sleep(0.01)
@@ -382,8 +400,16 @@ class TestOnce:
             file.seek(0)
             with pytest.raises(io.UnsupportedOperation, match="once=True"):
                 file.read(1)
+            file.seek(18 * MIB)
+            assert file.read(10) == LARGE[18 * MIB : 18 * MIB + 10]
             file.seek(30 * MIB)
             assert file.read(10) == LARGE[30 * MIB : 30 * MIB + 10]
+            file.job.wait()  # has all fetched, and the file complete
+            file.seek(0)
+            with pytest.raises(io.UnsupportedOperation, match="once=True"):
+                file.read(1)
+            file.seek(40 * MIB)
+            assert file.read() == LARGE[40 * MIB :]
 
     def test_there_is_no_number_path_or_buffer(self, server):
         with _open(server, "large.bin", once=True) as file:

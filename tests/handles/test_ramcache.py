@@ -355,4 +355,58 @@ def test_few_partial_files_are_kept_open(server, fs, monkeypatch):
     server.objects |= {f"part{number}": LARGE for number in range(5)}
     for number in range(5):
         fs.cat_file(f"faulty/part{number}", 0, 10)
-    assert len([each for each in kept._kept.values() if not each.job.settled]) <= 3
+    assert len([each for each in kept._kept.values() if not each.settled]) <= 3
+
+
+def test_who_mounts_or_opens_gets_what_the_store_has_now(server, fs):
+    """What nobody but the cache holds is asked for; what is the same still is not fetched again."""
+    assert fs.cat_file("faulty/small.bin") == SMALL
+    options = {"storage_options": _s3(server)}
+    with diskless.open(f"{server.url}/small.bin", **options) as file:
+        assert file.read() == SMALL
+    assert len(server.gets) == 1
+    server.objects["small.bin"] = b"another"
+    with diskless.mount(f"{server.url}/small.bin", **options) as path, open(path, "rb") as mounted:
+        assert mounted.read() == b"another"
+    fs.clear_cache()
+    fs.cat_file("faulty/small.bin")
+    server.objects["small.bin"] = b"a third"
+    job = diskless.prefetch(f"{server.url}/small.bin", **options)
+    job.wait()
+    with diskless.mount(f"{server.url}/small.bin", **options) as path, open(path, "rb") as mounted:
+        assert mounted.read() == b"a third"
+    job.close()
+
+
+def test_files_of_a_prefetch_are_checked_too(server):
+    job = diskless.prefetch(f"{server.url}/small.bin", storage_options=_s3(server))
+    job.wait()
+    server.objects["small.bin"] = b"another"
+    careful = fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), check_files=True)
+    assert careful.cat_file("faulty/small.bin") == b"another"
+    job.close()
+
+
+def test_ranges_of_many_files(server, fs):
+    server.objects |= {f"many/{number}": SMALL for number in range(100)}
+    paths = [f"faulty/many/{number}" for number in range(100)] * 2
+    assert fs.cat_ranges(paths, 5, 9) == [SMALL[5:9]] * 200
+
+
+def test_a_load_that_was_set_aside_is_not_kept_again(server, fs):
+    with fs.open("faulty/small.bin") as file:
+        file.job.set_aside()
+        kept.drop_all([file.job])
+        kept.keep(file.job)
+        assert kept.find(file.job.request) is None
+        fs.cat_file("faulty/small.bin")
+        newer = kept.find(file.job.request)
+        kept.keep(file.job)
+        assert kept.find(file.job.request) is newer is not None
+
+
+def test_a_signed_url_is_not_shown(s3_env):
+    fs = fsspec.filesystem("ramcache", target_protocol="https")
+    with pytest.raises(OSError) as caught:
+        fs.rm_file("https://host/x?X-Amz-Signature=abcdef")
+    assert "abcdef" not in str(caught.value) and "only reads" in str(caught.value)

@@ -63,9 +63,10 @@ def test_an_exception_uploads_nothing(bucket, url, mode):
     assert file.closed and bucket.keys() == []
 
 
-def test_a_file_that_is_forgotten_is_not_uploaded(bucket, url):
-    file = diskless.open(f"{url}/new", "wb")
-    file.write(b"x")
+@pytest.mark.parametrize("mode", ["wb", "w"])
+def test_a_file_that_is_forgotten_is_not_uploaded(bucket, url, mode):
+    file = diskless.open(f"{url}/new", mode)
+    file.write(b"x" if "b" in mode else "x")
     with pytest.warns(ResourceWarning, match="never closed"):
         del file
         gc.collect()

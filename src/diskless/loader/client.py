@@ -50,12 +50,14 @@ class Lazy(NamedTuple):
 
     `on_refusal` is called with the number of a file that cannot be had now, and why; the next open tries again.
     `on_drop` is called with the number of one whose bytes are not there any more. `most_bytes` is what lazy files of
-    this process may take.
+    this process may take. `on_range_refusal` is called with the number, the start and the end of a range that cannot be
+    had now, and why; what else was asked for of the file comes.
     """
 
     on_refusal: Callable[[int, DisklessError], None]
     on_drop: Callable[[int], None] = lambda number: None
     most_bytes: int | None = None
+    on_range_refusal: Callable[[int, int, int, DisklessError], None] = lambda number, start, end, error: None
 
 
 @dataclass
@@ -282,6 +284,9 @@ class Job:
             content: Any = message
             if message["op"] == "refused_file" and lazy is not None:
                 lazy.on_refusal(numbers[content["file"]], _error(message))
+            elif message["op"] == "refused_range" and lazy is not None:
+                span = content["start"], content["end"]
+                lazy.on_range_refusal(numbers[content["file"]], *span, _error(message))
             elif message["op"] == "progress":
                 for number in content["dropped"]:
                     if lazy is not None:

@@ -68,10 +68,10 @@ class Room:
             self._taken[transfer, file] = droppable.size_bytes
             self._droppable[transfer, file] = droppable
 
-    def forget(self, transfer: Transfer, file: int) -> None:
-        """Note that a lazy file did not come."""
+    def forget(self, transfer: Transfer, file: int, fd: int) -> None:
+        """Note that a lazy file did not come; what its descriptor `fd` holds of it counts on."""
         with self._lock:
-            self._taken.pop((transfer, file), None)
+            self._taken[transfer, file] = os.fstat(fd).st_blocks * 512 + transfer.unwritten(file)
 
     def keep(self, transfer: Transfer) -> None:
         """Drop nothing of a transfer any more."""

@@ -226,7 +226,7 @@ class Service:
         try:
             _patiently(lambda: room.fetch_range(transfer, number, fd, (start, end), entry.key, self._most_bytes))
         except BaseException as error:
-            self._refuse_file(number, error)
+            self._send({"op": "refused_range", "file": number, "start": start, "end": end, **_described(error)})
 
     def _keep_all(self) -> None:
         if self._room is not None and self._transfer is not None:
@@ -295,7 +295,7 @@ class Service:
     def _refuse_file(self, number: int, error: BaseException) -> None:
         """Tell who waits for a lazy file that it does not come now, and the user's process why."""
         if self._room is not None and self._transfer is not None:
-            self._room.forget(self._transfer, number)
+            self._room.forget(self._transfer, number, self._files[number][1])
         self._send({"op": "refused_file", "file": number, **_described(error)})
         gate = self._gate_of.get(number, -1)
         if self._gates is not None and gate >= 0:

@@ -290,7 +290,9 @@ class Transfer:
                 return
             self._on_file(file)
             with self._lock:
-                self._completed.append(part)
+                # Unless it was dropped in between, and is wanted anew or not.
+                if file not in self._waiting and file not in self._parts_left:
+                    self._completed.append(part)
         elif on_failure is not None:
             on_failure(file, error)
         else:  # meanwhile all files are wanted

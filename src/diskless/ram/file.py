@@ -19,7 +19,7 @@ class Filler(Protocol):
     """What fetches the bytes of a file."""
 
     def ask(self, file: RamFile, start: int, end: int) -> None:
-        """Fetch a range next. The caller holds LOCK."""
+        """Fetch a range next. The caller does not hold LOCK."""
         ...
 
 
