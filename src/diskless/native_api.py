@@ -217,6 +217,7 @@ def patched_slots() -> int:
     return _call("patched_slots")
 
 
+@functools.cache
 def function(name: str, result: type, *arguments: type) -> Callable[..., int]:
     """Return libc's function of that name with the Tree in it, which shows to its callers whatever is redirected.
 

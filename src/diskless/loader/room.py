@@ -26,6 +26,14 @@ class Droppable(NamedTuple):
     on_drop: Callable[[], None]
 
 
+class LazyFile(NamedTuple):
+    """What is fetched when it is opened, or read; `name` is for errors."""
+
+    fd: int
+    size_bytes: int
+    name: str
+
+
 class Room:
     """The RAM that lazy files take, of all jobs of one user's process."""
 
@@ -35,32 +43,32 @@ class Room:
         self._taken: dict[tuple[Transfer, int], int] = {}
         self._droppable: dict[tuple[Transfer, int], Droppable] = {}
 
-    def fetch(self, transfer: Transfer, file: int, name: str, most_bytes: int | None) -> None:
+    def fetch(self, transfer: Transfer, file: int, lazy: LazyFile, most_bytes: int | None) -> None:
         """Have a lazy file fetched, which readers wait for; BudgetExceeded where it does not fit.
 
         `most_bytes` is what lazy files may take in all, beside the limits of the control groups and the machine.
         """
         with self._lock:
-            need = transfer.waits(file)
-            if need:
-                self._make_room(need, name, most_bytes)
-                self._taken[transfer, file] = self._taken.get((transfer, file), 0) + need
+            self._reserve(transfer, file, transfer.waits(file), lazy, most_bytes)
             transfer.hurry({file})
 
     def fetch_range(
-        self, transfer: Transfer, file: int, fd: int, span: tuple[int, int], name: str, most_bytes: int | None
+        self, transfer: Transfer, file: int, span: tuple[int, int], lazy: LazyFile, most_bytes: int | None
     ) -> None:
-        """Have a range of a lazy file fetched, whose descriptor is `fd`; as `fetch`.
-
-        What was there and was given back to the system does not count.
-        """
+        """Have a range of a lazy file fetched; as `fetch`."""
         with self._lock:
-            need = transfer.waits(file, *span)
-            if need:
-                self._taken[transfer, file] = os.fstat(fd).st_blocks * 512 + transfer.unwritten(file)
-                self._make_room(need, name, most_bytes)
-                self._taken[transfer, file] += need
+            self._reserve(transfer, file, transfer.waits(file, *span), lazy, most_bytes)
             transfer.ask(file, *span)
+
+    def _reserve(self, transfer: Transfer, file: int, need_bytes: int, lazy: LazyFile, most_bytes: int | None) -> None:
+        if not need_bytes:
+            return
+        # What was given back to the system does not count, and what is there of a file that failed is written over.
+        held = os.fstat(lazy.fd).st_blocks * 512 + transfer.unwritten(file)
+        more = max(0, min(lazy.size_bytes, held + need_bytes) - held)
+        self._taken[transfer, file] = held
+        self._make_room(more, lazy.name, most_bytes)
+        self._taken[transfer, file] = held + more
 
     def complete(self, transfer: Transfer, file: int, droppable: Droppable) -> None:
         """Note that a lazy file is there, and may be dropped."""

@@ -17,7 +17,7 @@ from diskless.loader.transfer import Happened, Transfer, known
 
 if TYPE_CHECKING:
     from diskless.loader.gates import Gates
-    from diskless.loader.room import Room
+    from diskless.loader.room import LazyFile, Room
     from diskless.loader.trace import Entry
     from diskless.sources import Credentials, Object, Source
 
@@ -221,10 +221,10 @@ class Service:
             return
         if not self._lazy:
             return transfer.ask(number, start, end)
-        room, (entry, fd) = self._room, self._files[number]
+        room, file = self._room, self._lazy_file(number)
         assert room is not None
         try:
-            _patiently(lambda: room.fetch_range(transfer, number, fd, (start, end), entry.key, self._most_bytes))
+            _patiently(lambda: room.fetch_range(transfer, number, (start, end), file, self._most_bytes))
         except BaseException as error:
             self._send({"op": "refused_range", "file": number, "start": start, "end": end, **_described(error)})
 
@@ -275,9 +275,15 @@ class Service:
                 self._refuse_file(number, error)
 
     def _fetch_lazily(self, transfer: Transfer, number: int) -> None:
-        room, key = self._room, self._files[number][0].key
+        room, file = self._room, self._lazy_file(number)
         assert room is not None
-        _patiently(lambda: room.fetch(transfer, number, key, self._most_bytes))
+        _patiently(lambda: room.fetch(transfer, number, file, self._most_bytes))
+
+    def _lazy_file(self, number: int) -> LazyFile:
+        from diskless.loader.room import LazyFile
+
+        entry, fd = self._files[number]
+        return LazyFile(fd, entry.size_bytes, entry.key)
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""

@@ -44,7 +44,6 @@ _STATX_BYTES = 256
 _NAME_OFFSET = 19
 
 
-@functools.cache
 def _function(name: str) -> Callable[..., int]:
     result, arguments = _FUNCTIONS[name]
     return native.function(name, result, *arguments)
