@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
+import subprocess
 import sys
 from collections.abc import Collection
 from importlib import metadata
@@ -86,3 +88,22 @@ def test_a_requirement_that_is_dropped_would_be_missed(dropped, missing):
     extras = project["optional-dependencies"]
     extras["demo"] = [line for line in extras["demo"] if not line.startswith(dropped)]
     assert _missing(demo._SERVING, project) == missing
+
+
+@pytest.mark.slow
+def test_s3fs_and_boto3_are_had_side_by_side(tmp_path):
+    """What pip would install for all extras, but for torch and what brings it, of which no other requirement tells."""
+    extras = _project()["optional-dependencies"]
+    names = [name for each in map(Requirement, extras["all"]) for name in each.extras if name not in ("torch", "demo")]
+    wanted = [line for name in names for line in extras[name] if not line.startswith(("diskless", "torch"))]
+    assert any(line.startswith("s3fs") for line in wanted) and any("boto3" in line for line in wanted)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    pip = [tmp_path / "venv/bin/python", "-m", "pip", "install", "--dry-run", "--quiet"]
+    asked = ["--report", tmp_path / "report", *_project()["dependencies"], *wanted]
+    done = subprocess.run([*pip, *asked], capture_output=True, text=True, check=False)
+    if done.returncode != 0 and "onnection" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report").read_text())["install"]
+    chosen = {each["metadata"]["name"]: each["metadata"]["version"] for each in report}
+    assert int(chosen["s3fs"].split(".")[0]) >= 2026 and {"boto3", "aiobotocore", "fsspec"} <= chosen.keys()
