@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
 
 import fsspec
 import numpy as np
@@ -11,6 +16,7 @@ import pytest
 
 import diskless
 from tests.loader.fault_server import FaultServer
+from tests.programs import SOURCE
 
 datasets = pytest.importorskip("datasets")
 pd = pytest.importorskip("pandas")
@@ -152,3 +158,23 @@ def test_datasets_loads_from_a_path_of_a_mount(stored, moto):
 def test_datasets_loads_from_a_chained_url(stored, moto):
     dataset = datasets.load_from_disk(f"ramcache::{stored['one']}", storage_options={"s3": moto})
     assert dataset[499] == {"text": "row 499", "label": 499}
+
+
+def test_a_short_program_that_reads_parquet_ends_as_it_should(server, faulty, wide_parquet):
+    """pyarrow's threads let go of files later than it returns, and abort a process whose interpreter has ended."""
+    code = """
+    import json, sys, fsspec, pandas
+    with fsspec.open(sys.argv[1], s3=json.loads(sys.argv[2])) as file:
+        print(len(pandas.read_parquet(file, columns=[sys.argv[3]])))
+    """
+    url = f"ramcache::{server.url}/wide.parquet"
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    for _ in range(8):  # one in four was aborted
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), url, json.dumps(faulty), THREE[0]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
