@@ -26,6 +26,7 @@ _FUNCTIONS: dict[str, tuple[type[ctypes._SimpleCData[int]], tuple[type, ...]]] =
     "scratch_remove": (_INT, (_STR,)),
     "scratch_used": (_LONGLONG, ()),
     "set_file": (_INT, (_STR, _INT, _UINT, _LONGLONG, _INT)),
+    "place_file": (_INT, (_STR, _INT, _UINT, _LONGLONG, _INT)),
     "gate_make": (_INT, ()),
     "gate_free": (_INT, (_INT,)),
     "gate_settle": (_INT, (_INT, _INT)),
@@ -148,6 +149,11 @@ def scratch_used() -> int:
 def set_file(path: str, fd: int, mode: int, mtime_ns: int, gate: int = -1) -> None:
     """Name a RAM file; parents are created. Who opens it waits at its gate, if it has one."""
     _call("set_file", os.fsencode(path), fd, mode, mtime_ns, gate, path=path)
+
+
+def place_file(path: str, fd: int, mode: int, mtime_ns: int, gate: int = -1) -> None:
+    """Name a RAM file in a directory of a scratch, which exists; who begins it anew gets another file of that name."""
+    _call("place_file", os.fsencode(path), fd, mode, mtime_ns, gate, path=path)
 
 
 def gate_make() -> int:

@@ -22,6 +22,9 @@ DISKLESS_API int diskless_scratch_add(const char *path, unsigned mode, long long
 DISKLESS_API int diskless_scratch_remove(const char *path);
 /* `gate` is the number of one, where the bytes are still to come, or -1. */
 DISKLESS_API int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_ns, int gate);
+/* The same in a directory of a scratch, where nothing has the name yet. Its bytes are never written to: who opens it to
+   begin it anew gets another file under the name, and it can be renamed and removed as any there. */
+DISKLESS_API int diskless_place_file(const char *path, int fd, unsigned mode, long long mtime_ns, int gate);
 DISKLESS_API int diskless_set_directory(const char *path, unsigned mode, long long mtime_ns);
 DISKLESS_API int diskless_set_symlink(const char *path, const char *target);
 DISKLESS_API int diskless_remove(const char *path);

@@ -55,9 +55,12 @@ const Root *root_of(const std::vector<std::string> &names, std::size_t *depth) {
   return innermost;
 }
 
+// What may be named in what the user's calls may change as well.
+enum class Within : bool { mounts, scratches };
+
 // Finds the place, and makes the directories above it if asked to. Symlinks are not followed: names that come from a
 // listing must not lead anywhere else.
-Place place_of(const char *path, bool make_parents) {
+Place place_of(const char *path, bool make_parents, Within within = Within::mounts) {
   std::vector<std::string> names;
   std::size_t depth = 0;
   if (!split(path, &names)) return {.error = EINVAL};
@@ -77,7 +80,7 @@ Place place_of(const char *path, bool make_parents) {
     if (!next->is_directory()) return {.error = ENOTDIR};
     // What is in a scratch, and in a directory that was made in /diskless, is for the user's calls.
     const bool is_default = i == depth && root->canonical == default_root;
-    if (next->volume->writable && !is_default) return {.error = EROFS};
+    if (next->volume->writable && !is_default && within == Within::mounts) return {.error = EROFS};
     directory = next;
     name = names[i];
   }
@@ -102,6 +105,16 @@ void set_attributes(int fd, mode_t mode, timespec modified) {
   const timespec times[2] = {modified, modified};
   ::syscall(SYS_fchmod, fd, mode & 07777);
   ::syscall(SYS_utimensat, fd, nullptr, times, 0);
+}
+
+// The inode of a memfd, with what is said of it; null with errno where it is none.
+Inode *file_with(int fd, mode_t mode, long long mtime_ns, int gate) {
+  Inode *file = file_of(fd);
+  if (file == nullptr) return nullptr;
+  file->mode = mode & 07777;
+  file->gate = gate_of(gate);
+  set_attributes(fd, mode, from_ns(mtime_ns));
+  return file;
 }
 
 }  // namespace
@@ -130,13 +143,24 @@ int diskless_set_file(const char *path, int fd, unsigned mode, long long mtime_n
   const Inode *there = place.directory->find(place.name);
   if (is_the_users(there, place)) return -EEXIST;
   if (there != nullptr && there->is_directory() && !(place.is_root && there->entries.empty())) return -EISDIR;
-  Inode *file = file_of(fd);
+  Inode *file = file_with(fd, mode, mtime_ns, gate);
   if (file == nullptr) return -errno;
-  file->mode = mode & 07777;
-  file->gate = gate_of(gate);
-  set_attributes(fd, mode, from_ns(mtime_ns));
   if (there == file) return 0;
   if (there != nullptr) unlink(*place.directory, place.name);
+  link(*place.directory, place.name, *file);
+  return 0;
+}
+
+int diskless_place_file(const char *path, int fd, unsigned mode, long long mtime_ns, int gate) {
+  kernel::KeepErrno keep;
+  const Change change;
+  const Place place = place_of(path, false, Within::scratches);
+  if (place.error != 0) return -place.error;
+  if (!place.directory->volume->writable) return -EROFS;
+  if (place.directory->find(place.name) != nullptr) return -EEXIST;
+  Inode *file = file_with(fd, mode, mtime_ns, gate);
+  if (file == nullptr) return -errno;
+  file->placed = true;
   link(*place.directory, place.name, *file);
   return 0;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 
 #include "permission.h"
 #include "route.h"
@@ -33,6 +34,21 @@ int open_new(Lookup &lookup, int flags, mode_t mode) {
   Inode *made = nullptr;
   const int fd = create(directory, flags, mode & ~current_umask() & 07777, &made);
   if (fd >= 0) link(directory, lookup.name(), *made);
+  return fd;
+}
+
+// A file that was placed in a scratch is never written to: who begins it anew gets another one under its name, as on an
+// overlayfs. Only the name is lost, and nothing is copied.
+int open_in_its_place(Lookup &lookup, int flags) {
+  Inode &directory = *lookup.parent();
+  if (const int error = may_delete(directory, *lookup.inode(), false)) return -error;
+  if (!lookup.lock_for_change()) return again;
+  Inode *made = nullptr;
+  const int fd = create(directory, flags, 0666 & ~current_umask(), &made);
+  if (fd < 0) return fd;
+  const std::string name{lookup.name()};
+  unlink(directory, name);
+  link(directory, name, *made);
   return fd;
 }
 
@@ -74,7 +90,10 @@ int open_found(Lookup &lookup, int flags, mode_t mode) {
   }
   if ((flags & O_DIRECTORY) != 0) return -ENOTDIR;
   if (inode->is_socket()) return -ENXIO;
-  if (writes(flags) && !inode->volume->writable) return -EROFS;
+  if (writes(flags) && !inode->volume->writable) {
+    const bool anew = (flags & O_TRUNC) != 0 && lookup.parent() != nullptr && lookup.parent()->volume->writable;
+    return anew && inode->placed ? open_in_its_place(lookup, flags) : -EROFS;
+  }
   if ((flags & O_PATH) != 0 || inode->gate == nullptr) return open_inode(*inode, flags);
   if (is_open(*inode->gate)) {
     const int fd = open_inode(*inode, flags);

@@ -241,7 +241,7 @@ Attributes attributes_of(const Inode &inode) {
 bool is_mount_point(const Inode &inode) {
   const Inode *parent = inode.parent();
   if (parent == nullptr) return false;
-  return parent->overlay != nullptr || inode.volume != parent->volume;
+  return parent->overlay != nullptr || (inode.volume != parent->volume && !inode.placed);
 }
 
 void unlink_all(Inode &directory, std::string_view name) {

@@ -64,6 +64,7 @@ struct Inode {
   bool owns_fd = false;        // file: false where `fd` belongs to the caller of diskless_set_file
   bool execute_here = false;   // file of a scratch: its memfd refuses execute bits, which are kept in `mode`
   bool was_unnamed = false;    // file of a scratch: made by O_TMPFILE
+  bool placed = false;         // file: of a Mount's kind, but in a scratch as if it were one of its own
   bool group_here = false;     // file of a scratch: its maker is not in the group of its directory, kept in `group`
   Identity memory{};           // file: what that number stood for when it was named
   const Gate *gate = nullptr;  // file: where to wait for its bytes
