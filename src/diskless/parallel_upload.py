@@ -76,8 +76,10 @@ class ParallelUpload:
         stop: threading.Event,
         algorithm: str,
         conditions: Mapping[str, str],
+        metadata: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._upload = upload
+        self._metadata = metadata or {}  # of each object, by its key
         self._conditions = conditions  # on which each object is written
         self._stop = stop
         self._algorithm = algorithm
@@ -175,11 +177,11 @@ class ParallelUpload:
         body = self._body(part, buffer)
         etag = None
         if part.alone:
-            etag = self._upload.put(file.key, body, self._conditions)
+            etag = self._upload.put(file.key, body, self._conditions, self._metadata.get(file.key, {}))
         else:
             with file.lock:
                 if file.upload is None:
-                    file.upload = self._upload.create(file.key, self._algorithm)
+                    file.upload = self._upload.create(file.key, self._algorithm, self._metadata.get(file.key, {}))
                 upload = file.upload
             uploaded = self._upload.put_part(file.key, upload, part.number, body)
         with file.lock:

@@ -17,12 +17,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from diskless.errors import AccessDenied, Cancelled, CredentialsError, DisklessError, SourceUnavailable, TransferError
+from diskless.errors import (
+    AccessDenied,
+    Cancelled,
+    CredentialsError,
+    DisklessError,
+    NotFound,
+    SourceUnavailable,
+    TransferError,
+)
 from diskless.sources import xml
 from diskless.sources.checksums import Checksum
 from diskless.sources.failures import WRITING, failure
 from diskless.sources.s3 import S3Source
-from diskless.sources.spec import SourceSpec
+from diskless.sources.spec import Object, SourceSpec
 
 ATTEMPTS = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
@@ -32,6 +40,8 @@ _ABOUT_CHECKSUMS = re.compile(r"checksum|crc|<Code>NotImplemented", re.IGNORECAS
 _CONDITIONS = ("if-match", "if-none-match")
 _ABOUT_CONDITIONS = re.compile(r"if-(?:none-)?match|conditional", re.IGNORECASE)
 _ALWAYS: Mapping[str, str] = {}
+_NOTHING: Mapping[str, str] = {}
+_METADATA = "x-amz-meta-"
 
 
 class ChecksumRefused(TransferError):
@@ -94,13 +104,38 @@ class S3Upload:
         objects, more = self._source.page({"prefix": prefix})
         return [entry.key for entry in objects], more is not None
 
-    def put(self, key: str, body: Body, conditions: Mapping[str, str] = _ALWAYS) -> str | None:
-        """Write an object in one request; returns its ETag.
+    def objects(self, prefix: str) -> list[Object]:
+        """Return all objects whose keys begin with `prefix`."""
+        found: list[Object] = []
+        parameters = {"prefix": prefix}
+        while True:
+            objects, more = self._source.page(parameters)
+            found += objects
+            if more is None:
+                return found
+            parameters["continuation-token"] = more
+
+    def metadata(self, key: str) -> Mapping[str, str]:
+        """Return what was said of an object when it was written, by names in lower case; empty for one that is not."""
+        try:
+            headers, _ = self._send("HEAD", key, {}, {})
+        except NotFound:
+            return {}
+        return {name[len(_METADATA) :]: told for name, told in headers.items() if name.startswith(_METADATA)}
+
+    def put(
+        self,
+        key: str,
+        body: Body,
+        conditions: Mapping[str, str] = _ALWAYS,
+        metadata: Mapping[str, str] = _NOTHING,
+    ) -> str | None:
+        """Write an object in one request, and `metadata` with it; returns its ETag.
 
         `conditions` are ``{"if-none-match": "*"}`` for a new object, ``{"if-match": etag}`` to replace just that one:
         PreconditionFailed where they do not hold. A store that knows no such thing writes.
         """
-        said = self._checksum_headers(body.checksum)
+        said = self._checksum_headers(body.checksum) | _said(metadata)
         try:
             headers, _ = self._send_if(conditions, "PUT", key, {}, said, body)
         except PreconditionFailed:
@@ -111,10 +146,11 @@ class S3Upload:
             return etag
         return headers.get("etag")
 
-    def create(self, key: str, algorithm: str) -> str:
-        """Begin a multipart upload and return its id."""
+    def create(self, key: str, algorithm: str, metadata: Mapping[str, str] = _NOTHING) -> str:
+        """Begin a multipart upload of an object with `metadata`, and return its id."""
         wanted = {"x-amz-checksum-algorithm": algorithm, "x-amz-checksum-type": "FULL_OBJECT"}
-        _, answer = self._send("POST", key, {"uploads": ""}, wanted if self.sends_checksums else {})
+        headers = (wanted if self.sends_checksums else {}) | _said(metadata)
+        _, answer = self._send("POST", key, {"uploads": ""}, headers)
         upload = xml.text(answer, "UploadId") if answer is not None else ""
         if not upload:
             raise TransferError(f"{self._named(key)}: the store began no multipart upload: is the endpoint right?")
@@ -266,6 +302,10 @@ class S3Upload:
             "x-amz-sdk-checksum-algorithm": checksum.algorithm,
             f"x-amz-checksum-{checksum.algorithm.lower()}": base64.b64encode(checksum.digest).decode(),
         }
+
+
+def _said(metadata: Mapping[str, str]) -> dict[str, str]:
+    return {_METADATA + name: told for name, told in metadata.items()}
 
 
 def _refuses_checksum(status: int, text: str) -> bool:
