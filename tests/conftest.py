@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -9,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import fsspec
 import pytest
 
+from diskless import kept
 from diskless.loader import process, transfer
 from diskless.sources import s3_upload
+from tests.programs import until
 from tests.seaweedfs import SeaweedFS
 from tests.servers import Bucket, S3Server
 
@@ -98,3 +102,21 @@ def polars() -> Iterator[ModuleType]:
     """polars, which has a handler for SIGINT of its own, after which that interrupts no waiting thread any more."""
     yield pytest.importorskip("polars")
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """After each test nothing is in RAM that `ramcache::` keeps: others count what is."""
+    yield
+    if not kept._kept:
+        return
+
+    def let_go() -> bool:
+        while kept.drop_one():
+            pass
+        return not kept._kept
+
+    # pyarrow's threads close files a little after it has returned what was in them.
+    gc.collect()
+    until(let_go)
+    fsspec.AbstractFileSystem.clear_instance_cache()

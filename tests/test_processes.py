@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.loader.fault_server import Fault, FaultServer
+from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import loader_pids
 from tests.programs import BY_THREADS, MOUNT, SOURCE, command, environment, lives, run, start, until
 
@@ -33,6 +33,58 @@ def test_an_embedded_interpreter_loads_in_threads(server, backing, executable: s
     settings = environment(PYTHONPATH=str(SOURCE), DISKLESS_BACKING=backing)
     ended = subprocess.run(command(server, script), capture_output=True, text=True, timeout=30, env=settings)
     assert ended.stdout.splitlines() == BY_THREADS, ended.stderr
+
+
+# Where nobody closes anything.
+
+
+@pytest.mark.parametrize(
+    "left_open",
+    [
+        "diskless.open(url + '/big', storage_options=options)",
+        "diskless.open(url + '/big', storage_options=options, once=True)",
+        "diskless.open(url + '/big', storage_options=options, load='lazy')",
+        "diskless.open(url + '/big', 'r', storage_options=options, encoding='latin-1')",
+        "fsspec.filesystem('ramcache', target_protocol='s3', target_options=theirs).open(url + '/big')",
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_program_that_leaves_a_file_open_ends(backing, left_open: str, complete: bool) -> None:
+    """At its end the file is collected, when no thread runs any more that could be waited for."""
+    script = f"""
+        import json, sys
+        import diskless
+        import fsspec
+        url, options = sys.argv[1], json.loads(sys.argv[2])
+        theirs = {{"key": options["key"], "secret": options["secret"], "endpoint_url": options["endpoint_url"]}}
+        file = {left_open}
+        print(bool(file.read({len(DATA) if complete else 10})))
+    """
+
+    def plan(get: Get) -> Fault:
+        return Fault(hang_after=1000 if get.start > 0 and not complete else None)
+
+    with FaultServer({"big": DATA if complete else DATA + bytes(30 << 20)}, plan=plan) as server:
+        assert run(server, script, backing=backing) == ["True"]
+
+
+# Where what it needs is broken.
+
+
+def test_a_loader_that_cannot_import_says_so_once_and_to_who_asked(tmp_path) -> None:
+    """It imports ahead, in a thread that has nobody to tell."""
+    (tmp_path / "obstore.py").write_text("raise ImportError('libcrypto is not there')")
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        import diskless
+        try:
+            diskless.mount("http://127.0.0.1:9/key")
+        except diskless.TransferError as error:
+            print(error)
+    """
+    with FaultServer({}) as server:
+        assert run(server, script) == ["the transfer failed unexpectedly: ImportError: libcrypto is not there"]
 
 
 # Children, waiting, pid 1.

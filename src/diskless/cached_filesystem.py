@@ -18,6 +18,7 @@ from diskless.errors import InvalidOption, redact
 from diskless.forks import LOCK
 from diskless.handle import File, lazily
 from diskless.job import Job
+from diskless.readahead import SMALL_BYTES
 from diskless.terms import Terms, check
 
 # What fsspec itself hands on, or takes out for its own use.
@@ -32,8 +33,6 @@ _OF_OTHER_CACHES = {
     "cache_check": "it has no list of copies on a disk to look at",
     "compression": "give compression= to open() instead",
 }
-# No larger than what a first read fetches anyway.
-_SMALL_BYTES = 4 << 20
 # One week, as the caches of fsspec have it.
 _EXPIRY_S = 604800.0
 # Files of which ranges are asked for together: each is a connection to the Loader until it is whole.
@@ -183,7 +182,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         kept.keep(job)
         with LOCK:
             self._jobs.add(job)
-        if file.size <= _SMALL_BYTES:
+        if file.size <= SMALL_BYTES:
             job.fetch_all()
         return file
 
@@ -206,13 +205,15 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         if not len(paths) == len(begins) == len(untils):
             raise ValueError(f"{len(paths)} paths, {len(begins)} starts and {len(untils)} ends are not equally many")
         found: list[Any] = []
-        requests = list(zip(paths, begins, untils, strict=True))
-        while requests:
-            names = list(dict.fromkeys(path for path, _, _ in requests))[:_OPEN_AT_ONCE]
-            count = next((n for n, each in enumerate(requests) if each[0] not in names), len(requests))
-            found += self._cat_group(requests[:count], on_error)
-            requests = requests[count:]
-        return found
+        names: set[str] = set()
+        group: list[tuple[str, int | None, int | None]] = []
+        for request in zip(paths, begins, untils, strict=True):
+            if request[0] not in names and len(names) == _OPEN_AT_ONCE:
+                found += self._cat_group(group, on_error)
+                names, group = set(), []
+            names.add(request[0])
+            group.append(request)
+        return found + self._cat_group(group, on_error)
 
     def _cat_group(self, requests: Sequence[tuple[str, int | None, int | None]], on_error: str) -> list[Any]:
         files: dict[str, File | Exception] = {}

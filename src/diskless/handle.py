@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from diskless.errors import InvalidOption
-from diskless.ram_reader import RamReader, end, release
+from diskless.ram_reader import RamReader, end
+from diskless.readahead import BUFFER_BYTES
 from diskless.terms import Terms, check
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from diskless.progress import Progress
     from diskless.upload_file import UploadFile
 
-# No more than one small read fetches: see readahead.
-_BUFFER_BYTES = 128 << 10
 # Smaller than a Mount's, so that the first bytes of a file are there soon.
 _PART_BYTES, _PART_BYTES_ONCE = 8 << 20, 4 << 20
 _private = itertools.count(1)
@@ -49,7 +48,7 @@ class File(io.BufferedIOBase):
         self._arguments = arguments
         self._raw = raw
         _alive.add(self)
-        self._reader = reader = io.BufferedReader(raw, _BUFFER_BYTES)
+        self._reader = reader = io.BufferedReader(raw, BUFFER_BYTES)
         self._mount: Mount | None = None  # guarded by the lock
         self._lock = threading.Lock()
         # Bound here, so that a small read costs no more than one of a file on a disk.
@@ -188,8 +187,8 @@ def open(
 ) -> File | UploadFile | io.TextIOWrapper:
     """Open one object as a file in RAM, which can be read while it streams.
 
-    The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with
-    the last who holds them.
+    The bytes are those of `mount` and `prefetch` for the same object, held once, and freed with the last who holds
+    them.
 
     Args:
         url: of one object, as `mount` takes it.
@@ -200,8 +199,8 @@ def open(
         load: ``"background"`` fetches the whole object, first what is read; ``"eager"`` returns when it is there;
             ``"lazy"`` fetches what is read, and ahead of a reader who goes on. A lazy file is no `os.PathLike`: what
             takes files and paths would take it for one, and fetch all. Its `path` does that, too.
-        once: True, for readers that go from the front to the back: what was read is given back to the system, so that a
-            window of at most 64 MiB is in RAM and never the object. Going back behind the window is
+        once: True, for readers that go from the front to the back: what was read is written over by what comes, so that
+            a window of at most 64 MiB is in RAM and never the object. Going back behind the window is
             `io.UnsupportedOperation`; there is no `fileno`, `path` and `getbuffer`. What is in RAM already is read from
             there.
         encoding, errors, newline: of text, as the builtin `open` has them.
@@ -224,14 +223,17 @@ def open(
     """
     kind, text = _check_mode(mode, encoding, errors, newline)
     if kind != "r":
-        given = {"load": load != "background", "once": once is not False, "verify": verify, "fs": fs is not None}
-        given |= {
-            "budget": budget is not None,
-            "budget_timeout_s": budget_timeout_s != 0,
-            "on_event": on_event is not None,
-        }
-        for name in (name for name, value in given.items() if value):
-            raise InvalidOption(f"{name}= is for reading, and mode={mode!r} writes")
+        for name, given in (
+            ("load", load != "background"),
+            ("once", once is not False),
+            ("verify", verify),
+            ("fs", fs is not None),
+            ("budget", budget is not None),
+            ("budget_timeout_s", budget_timeout_s != 0),
+            ("on_event", on_event is not None),
+        ):
+            if given:
+                raise InvalidOption(f"{name}= is for reading, and mode={mode!r} writes")
         from diskless.upload_file import UploadFile
 
         written = UploadFile(
@@ -301,7 +303,7 @@ def _released_on_error(job: Job) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        release(job)
+        job.release()
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
@@ -24,6 +25,7 @@ from diskless.ram import FileKey, RamFile, Store
 from diskless.ram.store import Wanted, kept_bytes
 from diskless.selection import select
 from diskless.stats import Meter, Stats
+from diskless.window import WINDOW_BYTES
 
 if TYPE_CHECKING:
     from diskless.loader import client
@@ -47,7 +49,7 @@ class Request(NamedTuple):
     ignore_patterns: tuple[str, ...] | None
     backing: str
     verify: bool = False
-    private: int = 0  # not 0: shared with nobody
+    private: int = 0  # not 0: shared with nobody, and read through a window
 
 
 class Job:
@@ -74,7 +76,7 @@ class Job:
         self.place = spec.url.place
         self.store = store
         self._spec = spec
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes
         self._budget_timeout_s = budget_timeout_s
         self._display = show
         self._on_event = on_event
@@ -85,6 +87,7 @@ class Job:
         self.kept = False  # by `ramcache::`
         self.aside = False  # nobody joins it any more
         self.single = False  # nobody wants more than one object
+        self.window_bytes: int | None = None  # of the one file that it fills, which is never there as a whole
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
         # Why files of a lazy load could not be had, by path, until they can.
@@ -94,6 +97,7 @@ class Job:
         # When the store was last asked what it has, on the clock of `time.monotonic`.
         self.listed_at_s = time.monotonic()
         self.files: dict[str, RamFile] = {}
+        self.objects: dict[str, Object] = {}  # what was listed for them
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
         self._work: list[tuple[Object, RamFile]] = []  # what it fills
@@ -171,7 +175,12 @@ class Job:
             raise _again(self._error)
 
     def fetch_all(self) -> None:
-        """Make a lazy load one of all files, of which none is dropped; BudgetExceeded where they do not fit."""
+        """Make a lazy load one of all files, of which none is dropped; BudgetExceeded where they do not fit.
+
+        io.UnsupportedOperation for one that is read through a window.
+        """
+        if self.window_bytes and not self._settled.is_set():
+            raise io.UnsupportedOperation(f"{self.url} is open with once=True, and never there as a whole")
         while self.lazy:
             try:
                 return self._want_all()
@@ -183,7 +192,7 @@ class Job:
         with LOCK:
             if not self.lazy:
                 return
-            self.store.keep(self.files.values(), self._budget_bytes)
+            self.store.keep(self.files.values(), self.budget_bytes)
             self.lazy = False
             if self._transfer is not None:
                 self._transfer.fetch_all()
@@ -320,6 +329,12 @@ class Job:
             self.held = False
         self.leave()
 
+    def release(self) -> None:
+        """Give up the claim of one reader."""
+        with LOCK:
+            self.mounts -= 1
+        self.leave()
+
     def leave(self) -> None:
         """End the job when nobody needs it any more."""
         with LOCK:
@@ -344,13 +359,13 @@ class Job:
     def _connections(self) -> int:
         """Return how many connections the Loader may use at most: more need more buffers."""
         with LOCK:
-            spare = self.store.spare_bytes(self._budget_bytes)
+            spare = self.store.spare_bytes(self.budget_bytes)
         return MOST if spare is None or spare > _ROOMY_BYTES else FIRST
 
     def _room(self) -> int:
         """Return what the budget leaves to lazy files."""
-        assert self._budget_bytes is not None
-        return max(0, self._budget_bytes - kept_bytes())
+        assert self.budget_bytes is not None
+        return max(0, self.budget_bytes - kept_bytes())
 
     def _run(self) -> None:
         started = time.monotonic()
@@ -420,10 +435,11 @@ class Job:
                 self._verify_held(transfer, objects, wanted, files, mine)
             with LOCK:
                 if not self.lazy:  # perhaps no more, since they were claimed
-                    self.store.keep(files, self._budget_bytes)
+                    self.store.keep(files, self.budget_bytes)
                 if not self._listed.is_set():
                     names = ["" if is_object else entry.path for entry in objects]
                     self.files = dict(zip(names, files, strict=True))
+                    self.objects = dict(zip(names, objects, strict=True))
             self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
         finally:
             with LOCK:
@@ -459,7 +475,7 @@ class Job:
             self._raise_if_cancelled()
 
     def _claim(self, wanted: Sequence[Wanted]) -> tuple[list[RamFile], list[int]]:
-        files, mine = self.store.claim(wanted, self._budget_bytes, lazy=self.lazy)
+        files, mine = self.store.claim(wanted, self.budget_bytes, lazy=self.lazy)
         self._claimed.extend(files)
         _tell_room()
         for position in mine:
@@ -559,9 +575,11 @@ class Job:
             for _, file in work:
                 file.filler = self
         if work:
-            room = self._room() if self._budget_bytes is not None else None
+            if self.request.private and not self._listed.is_set():
+                self.window_bytes = WINDOW_BYTES
+            room = self._room() if self.budget_bytes is not None else None
             lazy = client.Lazy(on_refusal, on_drop, room, on_range_refusal) if self.lazy else None
-            targets = [client.Target(entry, file.fd, file.gate) for entry, file in work]
+            targets = [client.Target(entry, file.fd, -1 if self.window_bytes else file.gate) for entry, file in work]
             transfer.fetch(
                 targets,
                 on_progress,
@@ -572,6 +590,7 @@ class Job:
                 verify=self.request.verify,
                 most_connections=self._connections(),
                 most_part_bytes=self._most_part_bytes,
+                window_bytes=self.window_bytes,
             )
         self._listed.set()
         with LOCK:
@@ -618,7 +637,7 @@ def _is_running(pid: int | None) -> bool:
 def _tell_room() -> None:
     """Tell the lazy jobs what their files may take now, where a budget says so. The caller holds LOCK."""
     for job in _joinable.values():
-        if job.lazy and job._transfer is not None and job._budget_bytes is not None:
+        if job.lazy and job._transfer is not None and job.budget_bytes is not None:
             job._transfer.set_room(job._room())
 
 

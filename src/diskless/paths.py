@@ -71,6 +71,11 @@ class Mount:
         """
         self._job.wait(timeout_s)
 
+    def _wait_for_times(self) -> None:
+        """Return when no file is being written any more, which changes its time; those of a lazy Mount are dated."""
+        if not self._job.lazy:
+            self._job.wait()
+
     def close(self) -> None:
         """Take the path away and, unless others hold them, free its bytes. Closing twice does nothing."""
         with LOCK:
@@ -213,9 +218,7 @@ def mount(
             _open.append(mounted)
             return mounted
     except BaseException:
-        with LOCK:
-            job.mounts -= 1
-        job.leave()
+        job.release()
         raise
 
 

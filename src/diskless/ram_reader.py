@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from diskless import kept
 from diskless.errors import BudgetExceeded, InvalidURL, TransferError
 from diskless.forks import LOCK, is_held
-from diskless.ram.holes import punch
-from diskless.readahead import Readahead
+from diskless.readahead import BUFFER_BYTES, Readahead
+from diskless.strides import Strides
+from diskless.window import Window, place
 
 if TYPE_CHECKING:
     from diskless.job import Job
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 # A large read takes what has come in pieces of so much, while the rest comes.
 _PIECE_BYTES = 16 << 20
-# With once=True: fetched ahead, and read before it is given back. With the pieces these are the window of 64 MiB.
-_AHEAD_BYTES, _BEHIND_BYTES = 40 << 20, 4 << 20
+# With once=True: fetched ahead, and read and still there. With a piece they are less than a window.
+_AHEAD_BYTES, _BEHIND_BYTES = 40 << 20, (4 << 20) + BUFFER_BYTES
 # How soon the Loader has told that a file was dropped.
 _DROPPED_S = 0.05
 
@@ -52,10 +54,12 @@ class RamReader(io.RawIOBase):
         self._pid = os.getpid()
         self._position = 0
         self._whole = False
-        # With once=True what lies before it was given back, unless the file is one that others hold, too.
-        self._once = once and file.filler is job
-        self._released = 0
-        self._readahead = Readahead(file.size_bytes, _AHEAD_BYTES if self._once else None)
+        # With once=True, unless the file is one that others hold, too.
+        self._window = Window() if job.window_bytes else None
+        self._released = 0  # what lies before it may be written over
+        self._readahead = Readahead(file.size_bytes, _AHEAD_BYTES if self._window else None)
+        # Not with a budget: a guess might take the room of what is read.
+        self._strides = Strides(file.size_bytes) if not once and job.budget_bytes is None else None
         self._forbids = once
         self._claimed = True
 
@@ -98,30 +102,27 @@ class RamReader(io.RawIOBase):
         end = min(start + len(view), self.size)
         if start >= end:
             return 0
-        if self._once and start < self._released:
+        if start < self._released:
             raise io.UnsupportedOperation(
-                f"{self.name} is open with once=True: byte {start} was read, and what lies before {self._released} was "
-                "given back. Open it without once=True to go back"
+                f"{self.name} is open with once=True: what lies before byte {self._released} is gone, and {start} was "
+                "asked for. Open it without once=True to go back"
             )
         if not self._whole:
             piece = min(end, start + _PIECE_BYTES)
-            self._wait(start, piece, piece if self._once else end)
+            span = self._readahead.span(start, piece if self._window else end)
+            if self._strides is not None and span is not None and span[0] == start:
+                self._ask_ahead(self._strides, span)
+            self._wait_for(start, piece, span)
             end = end if self._whole else piece
         count = self._copy(view[: end - start], start)
         self._position = start + count
-        if self._once:
-            self._give_back()
+        if self._window:
+            self._released = max(self._released, self._position - _BEHIND_BYTES)
         return count
 
     def readall(self) -> bytes:
         self._check()
-        # The one way to fill the bytes that are returned in place.
-        store = io.BytesIO(bytes(max(0, self.size - self._position)))
-        with store.getbuffer() as view:
-            done = 0
-            while done < len(view):
-                done += self.readinto(view[done:])
-        return store.getvalue()
+        return _filled(max(0, self.size - self._position), lambda view, done: self.readinto(view))
 
     def descriptor(self, position: int) -> int:
         """Return a descriptor that stands at `position`, once all bytes are there."""
@@ -143,9 +144,7 @@ class RamReader(io.RawIOBase):
 
     def wait_for_all(self, wanted: str) -> None:
         """Return when all bytes are there, for `wanted`, which needs them."""
-        self._check()
-        if self._forbids:
-            raise io.UnsupportedOperation(f"{self.name} is open with once=True, and has no {wanted}: open it without")
+        self._check_anywhere(wanted)
         if not self._whole:
             self._wait_for_whole()
 
@@ -159,7 +158,7 @@ class RamReader(io.RawIOBase):
         if fd >= 0:
             os.close(fd)
         if self._claimed:
-            end(lambda: release(self.job), elsewhere=self.forgotten)
+            end(self.job.release, elsewhere=self.forgotten)
 
     def __del__(self) -> None:
         self.forgotten = True
@@ -168,7 +167,11 @@ class RamReader(io.RawIOBase):
     def _copy(self, into: memoryview, start: int) -> int:
         if self._fd < 0:
             raise ValueError("I/O operation on closed file")  # by another thread
-        count = os.preadv(self._fd, [into], start)
+        at = start
+        if self._window:
+            at, most = place(start)
+            into = into[:most]
+        count = os.preadv(self._fd, [into], at)
         if count == 0:
             raise TransferError(f"{self.name}: the RAM file ends at byte {start} of {self.size}")
         return count
@@ -177,9 +180,11 @@ class RamReader(io.RawIOBase):
         if self.closed:
             raise ValueError("I/O operation on closed file")
 
-    def _wait(self, start: int, end: int, until: int) -> None:
-        """Wait for the bytes from `start` to `end`, and have those to `until`, and some beyond, fetched as well."""
-        self._wait_for(start, end, self._readahead.span(start, until))
+    def _check_anywhere(self, wanted: str) -> None:
+        """Raise where a file has no such thing, since it is there from the front to the back only."""
+        self._check()
+        if self._forbids:
+            raise io.UnsupportedOperation(f"{self.name} is open with once=True, and has no {wanted}: open it without")
 
     def _wait_for(self, start: int, end: int, span: tuple[int, int] | None) -> None:
         """Wait for the bytes from `start` to `end`, and have those of `span` fetched."""
@@ -188,6 +193,8 @@ class RamReader(io.RawIOBase):
             return self._wait_for_whole()
         while True:
             try:
+                if self._window and span is not None:
+                    self._window.make_way(*span, lambda first, last: job.wait_for(file, first, last, None))
                 if not job.wait_for(file, start, end, span):
                     self._readahead.forget()
                 break
@@ -200,28 +207,30 @@ class RamReader(io.RawIOBase):
 
     def read_at(self, start: int, end: int) -> bytes:
         """Return these bytes; nothing beyond them is fetched, and the position stays. Several threads may call."""
-        self._check()
+        self._check_anywhere("read_at")
         first, last = max(0, start), min(end, self.size)
         if first >= last:
             return b""
         if not self._whole:
             self._wait_for(first, last, (first, last))
-        store = io.BytesIO(bytes(last - first))
-        with store.getbuffer() as view:
-            done = 0
-            while done < len(view):
-                done += self._copy(view[done:], first + done)
-        return store.getvalue()
+        return _filled(last - first, lambda view, done: self._copy(view, first + done))
 
     def ask(self, start: int, end: int) -> None:
         """Have a range fetched next, as far as it is not there, without waiting for it."""
+        self._check_anywhere("ask")
         first, last = max(0, start), min(end, self.size)
         if first < last and not self._whole and self._file.filler is self.job and self._missing(first, last):
             self.job.ask(self._file, first, last)
 
+    def _ask_ahead(self, strides: Strides, span: tuple[int, int]) -> None:
+        """Have what is likely to be read soon fetched beside what is read now, which goes first."""
+        ranges = strides.ahead(*span)
+        for start, end in [span, *ranges] if ranges else []:
+            self.ask(start, end)
+
     def _look_whether_whole(self) -> None:
         """A lazy load that has all it could want ends, and its file is as good as that of any other."""
-        if not self._once and self._file.filler is self.job and not self._missing(0, self.size):
+        if not self._window and self._file.filler is self.job and not self._missing(0, self.size):
             self.job.fetch_all()
             self._whole = True
 
@@ -245,30 +254,28 @@ class RamReader(io.RawIOBase):
                 self._file = file
         self._whole = True
 
-    def _give_back(self) -> None:
-        """Free what was read but for the last of it, and what came late of what was skipped."""
-        behind = self._position - _BEHIND_BYTES
-        if behind - self._released >= _BEHIND_BYTES and not self._file.complete:
-            punch(self._file.fd, 0, behind)
-            self._released = behind
-
 
 def end(leave: Callable[[], None], *, elsewhere: bool) -> None:
     """Call what ends a claim; in a thread of its own where this one holds LOCK, which the load's thread needs to end.
 
     `elsewhere` says that garbage is collected, in whatever thread in whatever state.
     """
+    if sys.is_finalizing():
+        return  # the process ends, and its claims with it; whoever waits for a thread now waits for ever
     if not elsewhere and not is_held():
         return leave()
-    with contextlib.suppress(RuntimeError):  # the interpreter ends
+    with contextlib.suppress(RuntimeError):  # there are no more threads for this user
         threading.Thread(target=leave, name="diskless-leave", daemon=True).start()
 
 
-def release(job: Job) -> None:
-    """Give up the claim of one reader."""
-    with LOCK:
-        job.mounts -= 1
-    job.leave()
+def _filled(size_bytes: int, read: Callable[[memoryview, int], int]) -> bytes:
+    """Return bytes that `read(the rest, how many there are already)` fills in place: there is no other way."""
+    store = io.BytesIO(bytes(size_bytes))
+    with store.getbuffer() as view:
+        done = 0
+        while done < len(view):
+            done += read(view[done:], done)
+    return store.getvalue()
 
 
 def _opened(file: RamFile) -> int:

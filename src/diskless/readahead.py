@@ -4,13 +4,14 @@ from __future__ import annotations
 
 # A request costs as long as so many bytes take on one connection.
 _LEAST_BYTES = 256 << 10
-_BUFFER_BYTES = 128 << 10
+# What a file buffers: no more than one small read fetches.
+BUFFER_BYTES = 128 << 10
 # Who reads on is given eight connections' work, in parts of 4 MiB, twice over.
 _MOST_BYTES = 64 << 20
 # What is fetched beyond is kept up to that in steps of a part.
 _STEP_BYTES = 4 << 20
 # A file no larger is fetched as a whole: it is one request.
-_SMALL_BYTES = 4 << 20
+SMALL_BYTES = 4 << 20
 # Between two reads that follow each other there may be as much: a header, an alignment.
 _GAP_BYTES = 1 << 20
 
@@ -51,8 +52,8 @@ class Readahead:
             self._begin = self._until = start
             self._beyond = 0
         # With what a buffer takes behind the read, lest that be a request of its own.
-        first, last = self._until, max(end + _BUFFER_BYTES, start + _LEAST_BYTES) + self._beyond
-        if self._size_bytes <= _SMALL_BYTES:
+        first, last = self._until, max(end + BUFFER_BYTES, start + _LEAST_BYTES) + self._beyond
+        if self._size_bytes <= SMALL_BYTES:
             self._begin = first = 0
             last = self._size_bytes
         if self._beyond == self._most_bytes and not self._bounded:

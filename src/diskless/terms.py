@@ -29,10 +29,13 @@ class Terms:
         self,
         spec: SourceSpec,
         backing: Backing,
+        *,
         load: str,
-        patterns: tuple[str | Sequence[str] | None, str | Sequence[str] | None],
+        allow_patterns: str | Sequence[str] | None,
+        ignore_patterns: str | Sequence[str] | None,
         verify: bool,
-        budget: tuple[int | None, float],
+        budget_bytes: int | None,
+        budget_timeout_s: float,
         progress: Progress,
         on_event: EventFunction | None,
     ) -> None:
@@ -40,8 +43,10 @@ class Terms:
         self.backing = backing
         self.load = load
         self.verify = verify
-        self._allow_patterns, self._ignore_patterns = patterns
-        self._budget_bytes, self._budget_timeout_s = budget
+        self._allow_patterns = allow_patterns
+        self._ignore_patterns = ignore_patterns
+        self._budget_bytes = budget_bytes
+        self._budget_timeout_s = budget_timeout_s
         self._progress = progress
         self._on_event = on_event
 
@@ -73,8 +78,9 @@ class Terms:
         """Return the job for this, running or complete, with one more claim: the prefetch's if `keep`, else a reader's.
 
         One that is `single` fails where the URL is no object; one with a number of its own in `private` is shared with
-        nobody. One that nobody has but `ramcache::` is joined where it is current, or `kept` says that this is known; a
-        prefetch, which asks nothing of the network here, does not join it, and shares complete files all the same.
+        nobody, and read through a window. One that nobody has but `ramcache::` is joined where it is current, or `kept`
+        says that this is known; a prefetch, which asks nothing of the network here, does not join it, and shares
+        complete files all the same.
         """
         from diskless.job import Job
         from diskless.progress import display
@@ -152,12 +158,14 @@ def check(
     return Terms(
         resolve(url, session=session, storage_options=storage_options, fs=fs),
         chosen,
-        load,
-        (allow_patterns, ignore_patterns),
-        verify,
-        (parse_size(budget), budget_timeout_s),
-        progress,
-        hook,
+        load=load,
+        allow_patterns=allow_patterns,
+        ignore_patterns=ignore_patterns,
+        verify=verify,
+        budget_bytes=parse_size(budget),
+        budget_timeout_s=budget_timeout_s,
+        progress=progress,
+        on_event=hook,
     )
 
 

@@ -86,6 +86,7 @@ def push(
         ...     diskless.push(path, "s3://models/tuned")
     """
     from diskless import sources
+    from diskless.paths import Mount
     from diskless.progress import display
     from diskless.sources.s3_upload import S3Upload
 
@@ -95,6 +96,8 @@ def push(
     if not isinstance(overwrite, bool):
         raise InvalidOption(f"overwrite= is True or False, not {overwrite!r:.50}")
     spec = sources.resolve(url, session=session, storage_options=storage_options)
+    if isinstance(path, Mount):
+        path._wait_for_times()
     show = display(progress, f"{local} to {spec.display}")
     started = time.monotonic()
     try:

@@ -14,7 +14,7 @@ from diskless.forks import LOCK
 from diskless.progress import Progress
 from diskless.ram import choose
 from diskless.ram.stream import open_unnamed
-from diskless.sources import resolve
+from diskless.sources import SourceSpec, resolve
 from diskless.upload import push
 
 
@@ -49,17 +49,16 @@ class UploadFile(io.BufferedRandom):
         self._progress = progress
         self._pid = os.getpid()
         if exclusive:
-            self._check_free()
+            self._check_free(spec)
         with LOCK:
             root = choose(backing).root()
         super().__init__(open_unnamed(root))
         self._made = True
 
-    def _check_free(self) -> None:
+    def _check_free(self, spec: SourceSpec) -> None:
         """Raise AlreadyExists where the upload would be refused later."""
         from diskless.loader import client
 
-        spec = resolve(self._target, session=self._session, storage_options=self._storage_options)
         try:
             with client.Job(spec) as asking:
                 taken = asking.list().is_object

@@ -1,28 +1,8 @@
-"""What the tests of handles share: nothing of a test before is kept, and s3fs's options for the servers."""
+"""What the tests of handles share: s3fs's options for the servers, and a directory that is uploaded."""
 
 from __future__ import annotations
 
-import gc
-
-import fsspec
 import pytest
-
-from diskless import kept
-from tests.programs import until
-
-
-@pytest.fixture
-def nothing_kept():
-    def let_go():
-        while kept.drop_one():
-            pass
-        return not kept._kept
-
-    yield
-    # pyarrow's threads close files a little after it has returned what was in them.
-    gc.collect()
-    until(let_go)
-    fsspec.AbstractFileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -36,9 +16,7 @@ def moto(s3_env):
 @pytest.fixture
 def faulty(server):
     """The options by which s3fs reads what the `server`, a FaultServer, has."""
-    given = server.storage_options
-    client = {"region_name": given["region"], "endpoint_url": given["endpoint_url"]}
-    return {"key": given["key"], "secret": given["secret"], "client_kwargs": client, "skip_instance_cache": True}
+    return server.s3fs_options
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from tests.loader.fault_server import FaultServer
 from tests.sources.stub_server import Answer, Asked, StubServer
 
-pytestmark = pytest.mark.usefixtures("nothing_kept")
 ARRAY = np.arange(300_000, dtype=np.float32).reshape(300, 1000)
 
 

@@ -15,7 +15,6 @@ import pytest
 import diskless
 from tests.loader.fault_server import FaultServer
 
-pytestmark = pytest.mark.usefixtures("nothing_kept")
 # 5 MB, so that readers who seek get ranges, and not the file.
 ARRAY = np.random.default_rng(7).random((1300, 1000), np.float32)
 

@@ -24,7 +24,6 @@ pa = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.dataset")
 pytest.importorskip("pyarrow.parquet")
 
-pytestmark = pytest.mark.usefixtures("nothing_kept")
 ROWS = 90_000
 THREE = ["c03", "c14", "c27"]
 

@@ -14,7 +14,6 @@ import time
 import pytest
 
 import diskless
-from diskless import handle
 from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import loader_pids
 
@@ -382,65 +381,7 @@ def test_a_loader_that_dies_is_replaced(server):
         assert file.read(100) == LARGE[30 * MIB : 30 * MIB + 100]
 
 
-class TestOnce:
-    def test_what_was_read_is_given_back(self, server):
-        server.objects["larger.bin"] = LARGER
-        before = diskless.usage().held_bytes
-        most = 0
-        with _open(server, "larger.bin", once=True) as file:
-            for position in range(0, len(LARGER), MIB):
-                assert file.read(MIB) == LARGER[position : position + MIB]
-                most = max(most, diskless.usage().held_bytes - before)
-        assert 8 * MIB < most < 64 * MIB
-        assert server.sent_bytes("larger.bin") == len(LARGER)
-
-    def test_going_back_behind_the_window_is_an_error_that_says_so(self, server):
-        with _open(server, "large.bin", once=True) as file:
-            file.read(20 * MIB)
-            file.seek(0)
-            with pytest.raises(io.UnsupportedOperation, match="once=True"):
-                file.read(1)
-            file.seek(18 * MIB)
-            assert file.read(10) == LARGE[18 * MIB : 18 * MIB + 10]
-            file.seek(30 * MIB)
-            assert file.read(10) == LARGE[30 * MIB : 30 * MIB + 10]
-            file.job.wait()  # has all fetched, and the file complete
-            file.seek(0)
-            with pytest.raises(io.UnsupportedOperation, match="once=True"):
-                file.read(1)
-            file.seek(40 * MIB)
-            assert file.read() == LARGE[40 * MIB :]
-
-    def test_there_is_no_number_path_or_buffer(self, server):
-        with _open(server, "large.bin", once=True) as file:
-            for use in (file.fileno, file.getbuffer, lambda: file.path):
-                with pytest.raises(io.UnsupportedOperation, match="once=True"):
-                    use()
-            with pytest.raises(TypeError, match="once=True"):
-                pickle.dumps(file)
-
-    def test_it_is_never_shared(self, server):
-        with _open(server, "large.bin", once=True) as first, _open(server, "large.bin", once=True) as second:
-            assert first.read() == second.read() == LARGE
-        with _open(server, "large.bin") as file:
-            assert file.read() == LARGE
-
-    def test_what_is_in_ram_is_read_from_there_and_stays(self, server):
-        with _open(server, "large.bin", load="eager") as held:
-            gets = len(server.gets)
-            with _open(server, "large.bin", once=True) as file:
-                assert file.read() == LARGE
-                file.seek(0)
-                assert file.read(5) == LARGE[:5]
-            assert held.read() == LARGE and len(server.gets) == gets
-
-    def test_it_needs_no_more_than_its_window_of_a_budget(self, server):
-        server.objects["larger.bin"] = LARGER
-        with _open(server, "larger.bin", once=True, budget="72MiB") as file:
-            assert file.read() == LARGER
-
-
 def test_the_buffer_is_no_larger_than_what_a_read_fetches():
     from diskless import readahead
 
-    assert handle._BUFFER_BYTES <= readahead._LEAST_BYTES
+    assert readahead.BUFFER_BYTES <= readahead._LEAST_BYTES

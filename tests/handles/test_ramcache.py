@@ -22,15 +22,6 @@ LARGE = os.urandom(24 * MIB + 5)
 SMALL = os.urandom(100_000)
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    while kept.drop_one():
-        pass
-    assert not kept._kept
-    fsspec.AbstractFileSystem.clear_instance_cache()
-
-
 @pytest.fixture
 def server(s3_env):
     objects = {"large.bin": LARGE, "small.bin": SMALL, "dir/a.txt": b"alpha", "dir/b.txt": b"beta"}
@@ -38,23 +29,19 @@ def server(s3_env):
         yield server
 
 
-def _s3(server):
-    given = server.storage_options
-    client = {"region_name": given["region"], "endpoint_url": given["endpoint_url"]}
-    return {"key": given["key"], "secret": given["secret"], "client_kwargs": client, "skip_instance_cache": True}
-
-
 @pytest.fixture
 def fs(server):
-    return fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), skip_instance_cache=True)
+    return fsspec.filesystem(
+        "ramcache", target_protocol="s3", target_options=server.s3fs_options, skip_instance_cache=True
+    )
 
 
 def test_a_chained_url_works_right_after_installation(server):
-    with fsspec.open(f"ramcache::{server.url}/small.bin", s3=_s3(server)) as file:
+    with fsspec.open(f"ramcache::{server.url}/small.bin", s3=server.s3fs_options) as file:
         assert file.read() == SMALL
-    with fsspec.open(f"ramcache::{server.url}/dir/a.txt", "r", s3=_s3(server)) as file:
+    with fsspec.open(f"ramcache::{server.url}/dir/a.txt", "r", s3=server.s3fs_options) as file:
         assert file.read() == "alpha"
-    files = fsspec.open_files(f"ramcache::{server.url}/dir/*.txt", s3=_s3(server))
+    files = fsspec.open_files(f"ramcache::{server.url}/dir/*.txt", s3=server.s3fs_options)
     assert [open_file.path for open_file in files] == ["faulty/dir/a.txt", "faulty/dir/b.txt"]
     with files as opened:
         assert [file.read() for file in opened] == [b"alpha", b"beta"]
@@ -70,7 +57,7 @@ def test_a_second_open_asks_nobody(server, fs):
         with fs.open("faulty/large.bin") as file:
             took.append(time.perf_counter() - started)
             assert file.read() == LARGE
-    with fsspec.open(f"ramcache::{server.url}/large.bin", s3=_s3(server)) as file:
+    with fsspec.open(f"ramcache::{server.url}/large.bin", s3=server.s3fs_options) as file:
         assert file.read(100) == LARGE[:100]
     assert (len(server.gets), server.list_requests, len(server.heads)) == requests
     assert min(took) < 0.01
@@ -127,7 +114,7 @@ def test_all_that_reads(server, fs, tmp_path):
 def test_an_instance_of_a_callers_own(server):
     import s3fs
 
-    fs = fsspec.filesystem("ramcache", fs=s3fs.S3FileSystem(**_s3(server)))
+    fs = fsspec.filesystem("ramcache", fs=s3fs.S3FileSystem(**server.s3fs_options))
     assert fs.target_protocol == "s3" and fs.cat_file("faulty/small.bin") == SMALL
 
 
@@ -154,7 +141,7 @@ def test_one_copy_however_it_is_asked_for(server, fs):
     with fs.open("faulty/large.bin") as file:
         file.seek(10 * MIB)
         file.read(10)
-    options = {"storage_options": _s3(server)}
+    options = {"storage_options": server.s3fs_options}
     with diskless.mount(f"{server.url}/large.bin", **options) as path, open(path, "rb") as mounted:
         assert mounted.read() == LARGE
         assert diskless.usage().held_bytes - held == len(LARGE)
@@ -170,7 +157,7 @@ def test_one_copy_however_it_is_asked_for(server, fs):
 
 
 def test_a_file_of_a_mount_is_not_fetched_again(server, fs):
-    with diskless.mount(server.url, storage_options=_s3(server)):
+    with diskless.mount(server.url, storage_options=server.s3fs_options):
         gets = len(server.gets)
         with fs.open("faulty/large.bin") as file:
             assert file.read() == LARGE
@@ -178,7 +165,7 @@ def test_a_file_of_a_mount_is_not_fetched_again(server, fs):
 
 
 def test_check_files_and_expiry(server):
-    options = {"target_protocol": "s3", "target_options": _s3(server), "skip_instance_cache": True}
+    options = {"target_protocol": "s3", "target_options": server.s3fs_options, "skip_instance_cache": True}
     careless = fsspec.filesystem("ramcache", **options)
     careful = fsspec.filesystem("ramcache", check_files=True, **options)
     assert careless.cat_file("faulty/small.bin") == careful.cat_file("faulty/small.bin") == SMALL
@@ -213,19 +200,19 @@ def test_what_is_kept_makes_room(server, fs):
     """In a budget that holds one of the large files."""
     server.objects |= {f"large{number}.bin": LARGE for number in range(3)}
     budget = {"budget": f"{len(LARGE) + 4 * MIB}"}
-    small = fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), **budget)
+    small = fsspec.filesystem("ramcache", target_protocol="s3", target_options=server.s3fs_options, **budget)
     for number in range(3):
         assert small.cat_file(f"faulty/large{number}.bin") == LARGE
     with small.open("faulty/large2.bin") as held:
         held.read()
         with pytest.raises(MemoryError), small.open("faulty/large1.bin") as file:
             file.read()
-    with diskless.mount(f"{server.url}/large1.bin", storage_options=_s3(server), **budget) as path:
+    with diskless.mount(f"{server.url}/large1.bin", storage_options=server.s3fs_options, **budget) as path:
         assert os.path.getsize(path) == len(LARGE)
 
 
 def test_verify_gives_nothing_out_unverified(server):
-    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), verify=True)
+    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=server.s3fs_options, verify=True)
     assert fs.cat_file("faulty/large.bin", 10, 20) == LARGE[10:20]
     assert server.sent_bytes("large.bin") == len(LARGE)
     server.plan = lambda get: Fault(damage=3)
@@ -305,7 +292,7 @@ def test_options_that_make_no_sense(server):
             RamCacheFileSystem(skip_instance_cache=True, **wrong)
     with pytest.raises(ValueError, match="nothing-like"):
         fsspec.open("ramcache::nothing-like://x/y")
-    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), same_names=True)
+    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=server.s3fs_options, same_names=True)
     assert fs.cat_file("faulty/small.bin") == SMALL
 
 
@@ -317,7 +304,7 @@ def test_pickling(server, fs):
         copy = pickle.loads(pickle.dumps(file))
     with copy:
         assert copy.read(5) == SMALL[50:55]
-    of = pickle.loads(pickle.dumps(fsspec.open(f"ramcache::{server.url}/small.bin", s3=_s3(server))))
+    of = pickle.loads(pickle.dumps(fsspec.open(f"ramcache::{server.url}/small.bin", s3=server.s3fs_options)))
     with of as file:
         assert file.read() == SMALL
 
@@ -361,7 +348,7 @@ def test_few_partial_files_are_kept_open(server, fs, monkeypatch):
 def test_who_mounts_or_opens_gets_what_the_store_has_now(server, fs):
     """What nobody but the cache holds is asked for; what is the same still is not fetched again."""
     assert fs.cat_file("faulty/small.bin") == SMALL
-    options = {"storage_options": _s3(server)}
+    options = {"storage_options": server.s3fs_options}
     with diskless.open(f"{server.url}/small.bin", **options) as file:
         assert file.read() == SMALL
     assert len(server.gets) == 1
@@ -379,10 +366,10 @@ def test_who_mounts_or_opens_gets_what_the_store_has_now(server, fs):
 
 
 def test_files_of_a_prefetch_are_checked_too(server):
-    job = diskless.prefetch(f"{server.url}/small.bin", storage_options=_s3(server))
+    job = diskless.prefetch(f"{server.url}/small.bin", storage_options=server.s3fs_options)
     job.wait()
     server.objects["small.bin"] = b"another"
-    careful = fsspec.filesystem("ramcache", target_protocol="s3", target_options=_s3(server), check_files=True)
+    careful = fsspec.filesystem("ramcache", target_protocol="s3", target_options=server.s3fs_options, check_files=True)
     assert careful.cat_file("faulty/small.bin") == b"another"
     job.close()
 

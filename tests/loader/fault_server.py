@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
+from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -98,6 +99,13 @@ class FaultServer:
             "region": "us-east-1",
             "endpoint_url": f"http://127.0.0.1:{self._port}",
         }
+
+    @property
+    def s3fs_options(self) -> dict[str, Any]:
+        """The same in the words of s3fs, for a filesystem of the test's own."""
+        given = self.storage_options
+        client = {"region_name": given["region"], "endpoint_url": given["endpoint_url"]}
+        return {"key": given["key"], "secret": given["secret"], "client_kwargs": client, "skip_instance_cache": True}
 
     def __enter__(self) -> FaultServer:
         self.start()

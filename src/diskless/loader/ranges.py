@@ -18,6 +18,8 @@ def add(ranges: list[tuple[int, int]], start: int, end: int) -> None:
 
 def missing(ranges: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
     """Return the ranges between `start` and `end` that are not there."""
+    if not ranges:  # of each file of a transfer that begins
+        return [(start, end)] if start < end else []
     found: list[tuple[int, int]] = []
     at = start
     for begin, until in ranges[bisect_right(ranges, start, key=lambda each: each[1]) :]:

@@ -27,7 +27,7 @@ class Droppable(NamedTuple):
 
 
 class LazyFile(NamedTuple):
-    """What is fetched when it is opened, or read; `name` is for errors."""
+    """What is fetched when it is opened, or read, and takes so much memory at most; `name` is for errors."""
 
     fd: int
     size_bytes: int
@@ -64,10 +64,11 @@ class Room:
         if not need_bytes:
             return
         # What was given back to the system does not count, and what is there of a file that failed is written over.
-        held = os.fstat(lazy.fd).st_blocks * 512 + transfer.unwritten(file)
-        more = max(0, min(lazy.size_bytes, held + need_bytes) - held)
+        held = min(lazy.size_bytes, os.fstat(lazy.fd).st_blocks * 512 + transfer.unwritten(file))
+        more = min(lazy.size_bytes - held, need_bytes)
         self._taken[transfer, file] = held
-        self._make_room(more, lazy.name, most_bytes)
+        if more:
+            self._make_room(more, lazy.name, most_bytes)
         self._taken[transfer, file] = held + more
 
     def complete(self, transfer: Transfer, file: int, droppable: Droppable) -> None:

@@ -51,6 +51,7 @@ class Service:
         self._lazy = self._all_wanted = False
         self._room: Room | None = None  # where lazy files find it
         self._most_bytes: int | None = None  # that lazy files may take
+        self._window_bytes: int | None = None  # that one of them takes
         self._incomplete = False  # not all files arrived: nothing is fetched
         self._ended = threading.Event()
         self._verifying: threading.Thread | None = None
@@ -185,6 +186,8 @@ class Service:
             from diskless.loader.trace import Trace  # late: most transfers do without
 
             trace = Trace(self._entries.append)
+        window: Any = message.get("window_bytes")
+        self._window_bytes = window
         transfer = self._transfer = Transfer(
             self._source,
             self._files,
@@ -196,6 +199,7 @@ class Service:
             verify=bool(message["verify"]),
             most_connections=int(str(message["connections"])),
             most_part_bytes=int(str(message["part_bytes"])),
+            window_bytes=window,
             trace=trace,
         )
         self._missing = []
@@ -283,7 +287,7 @@ class Service:
         from diskless.loader.room import LazyFile
 
         entry, fd = self._files[number]
-        return LazyFile(fd, entry.size_bytes, entry.key)
+        return LazyFile(fd, min(entry.size_bytes, self._window_bytes or entry.size_bytes), entry.key)
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.concurrency import FIRST, MOST, Concurrency
 from diskless.loader.plan import LEAST_BYTES, MOST_BYTES, Part, plan
+from diskless.window import place
 
 if TYPE_CHECKING:
     from diskless.loader.trace import Trace
@@ -57,7 +58,8 @@ class Transfer:
     """One set of objects on its way. `start`, then the outcome goes to `on_end`, once: None, or the first error.
 
     With `on_failure` it is lazy: a file is fetched when `hurry` asks for it, and one that cannot be had is told there
-    and ends nothing, until `fetch_all` asks for the rest.
+    and ends nothing, until `fetch_all` asks for the rest. With `window_bytes` a file has so many of its object's at a
+    time; who asks sees to it that nothing is written over which is still to be read.
 
     After an error other connections may still be in the midst of an answer that stalls: `join` waits for them, and
     until then they may write to the descriptors.
@@ -76,6 +78,7 @@ class Transfer:
         verify: bool = False,
         most_connections: int = MOST,
         most_part_bytes: int = MOST_BYTES,
+        window_bytes: int | None = None,
         trace: Trace | None = None,
     ) -> None:
         self._trace = trace
@@ -86,6 +89,7 @@ class Transfer:
         self._on_failure = on_failure
         self._on_end = on_end
         self._most_part_bytes = most_part_bytes
+        self._window_bytes = window_bytes
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
@@ -416,8 +420,12 @@ class Transfer:
         entry, fd = self._files[file]
         written = 0
         while written < view.nbytes:
+            at, rest = position + written, view[written:]
+            if self._window_bytes:
+                at, most = place(at, self._window_bytes)
+                rest = rest[:most]
             try:
-                written += os.pwrite(fd, view[written:], position + written)
+                written += os.pwrite(fd, rest, at)
             except OSError as error:
                 raise TransferError(f"{entry.key}: no room in RAM at byte {position + written}: {error}") from None
         self._count(file, view.nbytes)
