@@ -8,6 +8,7 @@ from diskless.forks import LOCK
 
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all of this
 if TYPE_CHECKING:
+    from diskless.caches.library_caches import Cache, CachedFile, cache
     from diskless.errors import (
         AccessDenied,
         AlreadyExists,
@@ -43,6 +44,8 @@ __all__ = [
     "AlreadyExists",
     "BackingUnavailable",
     "BudgetExceeded",
+    "Cache",
+    "CachedFile",
     "Cancelled",
     "ChecksumMismatch",
     "CredentialsError",
@@ -71,6 +74,7 @@ __all__ = [
     "TransferError",
     "UploadFile",
     "Usage",
+    "cache",
     "mount",
     "mounts",
     "open",
@@ -82,6 +86,8 @@ __all__ = [
 __version__ = "0.1.0"
 # Where what is not an error is.
 _MODULES = {
+    "Cache": "caches.library_caches",
+    "CachedFile": "caches.library_caches",
     "Dropped": "events",
     "Event": "events",
     "File": "handle",
@@ -96,6 +102,7 @@ _MODULES = {
     "Stats": "stats",
     "UploadFile": "upload_file",
     "Usage": "usage",
+    "cache": "caches.library_caches",
     "mount": "paths",
     "mounts": "paths",
     "open": "handle",

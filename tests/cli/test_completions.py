@@ -12,7 +12,7 @@ from diskless.cli import main
 from tests.cli.conftest import Terminal
 from tests.test_terminal import Terminal as Screen
 
-COMMANDS = ["completions", "demo", "load", "ls", "push"]
+COMMANDS = ["completions", "demo", "load", "ls", "mirror", "push"]
 LOAD = ["--allow", "--budget", "--help", "--ignore", "--json", "--quiet", "--report", "--verify"]
 # What stands on the line, and what is offered for the last word of it, in a directory with two files.
 LINES = [
@@ -25,6 +25,8 @@ LINES = [
     ("diskless load o", []),
     ("diskless push o", ["out put.html", "out.html"]),
     ("diskless push out.html s3://b/k --ov", ["--overwrite"]),
+    ("diskless mirror --from-cache o", ["out put.html", "out.html"]),
+    ("diskless mirror --ch", ["--check"]),
     ("diskless completions ", ["bash", "fish", "zsh"]),
 ]
 

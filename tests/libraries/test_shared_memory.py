@@ -14,8 +14,8 @@ import sys
 import pytest
 
 import diskless.native_api
-from tests.libraries.test_sandbox import HIDDEN
 from tests.programs import SOURCE
+from tests.sandbox import HIDDEN
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (Debian: bubblewrap)"),

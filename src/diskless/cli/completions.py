@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 # Arguments that are a file or a directory here, by their names.
-_FILES = {"path", "report"}
+_FILES = {"from_cache", "path", "report"}
 
 
 class Argument(NamedTuple):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import diskless
-from diskless.cli import completions, demo, load, ls, push
+from diskless.cli import completions, demo, load, ls, mirror, push
 from diskless.errors import DisklessError, redact
 
 
@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_command(commands)
     load.add_command(commands)
     ls.add_command(commands)
+    mirror.add_command(commands)
     push.add_command(commands)
     completions.add_command(commands, parser)
     return parser

@@ -1,0 +1,1 @@
+"""The caches of libraries, kept in RAM and filled from a mirror."""

@@ -1,0 +1,190 @@
+"""Hub layout: what of a mirror goes where in a cache of huggingface_hub, from the mirror's listing alone.
+
+A mirror holds a repository as `aws s3 sync` copies it out of such a cache (`models--org--name/refs`, `snapshots`,
+`blobs`, where what were links have become copies), or as plain files (`org/name/…`, `org/name/<revision>/…`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from diskless.sources import Object
+
+_log = logging.getLogger("diskless")
+KINDS = ("models", "datasets", "spaces")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# Beside blobs and snapshots, what huggingface_hub reads: names of revisions, files that it knows not to exist, and
+# listings of commits.
+_AS_THEY_ARE = ("refs", ".no_exist", "trees")
+
+
+def split_id(asked: str) -> tuple[str, str, str]:
+    """Return the kind, the name and the revision that ``org/name@revision`` or ``datasets/org/name`` asks for."""
+    whole, _, revision = asked.partition("@")
+    first, _, rest = whole.partition("/")
+    # No organisation is called as the kinds are, so ``datasets/name`` is a dataset of none.
+    kind, name = (first, rest) if first in KINDS and rest else ("models", whole)
+    return kind, name, revision or "main"
+
+
+def join_id(kind: str, name: str) -> str:
+    """Return what `split_id` takes."""
+    return name if kind == "models" else f"{kind}/{name}"
+
+
+def folder_of(kind: str, name: str) -> str:
+    """Return the name of a repository's directory in a cache, such as ``models--org--name``."""
+    return "--".join((kind, *name.split("/")))
+
+
+@dataclass
+class Repository:
+    """One repository of the mirror, as names below its folder in the cache."""
+
+    kind: str
+    name: str
+    # Where it is in the mirror, for messages.
+    prefix: str
+    # Whether each snapshot is all there is of its revision: so it is of plain files.
+    plain: bool
+    # Names to the paths in the mirror of the files they are.
+    files: dict[str, str] = field(default_factory=dict)
+    # Names to the names of the blobs that they link to.
+    links: dict[str, str] = field(default_factory=dict)
+    # Names to what is written in them.
+    texts: dict[str, str] = field(default_factory=dict)
+    # Blobs that the mirror does not have by their names, which are so no hashes of their bytes.
+    made: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> str:
+        """The name of its directory in the cache."""
+        return folder_of(self.kind, self.name)
+
+    @property
+    def commits(self) -> set[str]:
+        """The commits of which there are snapshots."""
+        return {path.split("/")[1] for path in self.links}
+
+    def names(self, revision: str) -> bool:
+        """Whether the mirror has this revision, or says which commit it is."""
+        ref = f"refs/{revision}"
+        return ref in self.files or ref in self.texts or revision in self.commits
+
+
+def repositories(objects: Mapping[str, Object], others: Iterable[str] = ()) -> dict[tuple[str, str], Repository]:
+    """Return the repositories of a mirror by kind and name, from its objects by their paths below its URL.
+
+    Folders of the names in `others` are those of other libraries. What has the same bytes by the store's ETag, in
+    whichever repositories and in the store that they share, is one file.
+    """
+    first: dict[tuple[str, int], str] = {}
+    for entry in objects.values():
+        if entry.etag:
+            first.setdefault((entry.etag, entry.size_bytes), entry.path)
+    objects = {
+        path: entry._replace(path=first[entry.etag, entry.size_bytes]) if entry.etag else entry
+        for path, entry in objects.items()
+    }
+    groups: dict[tuple[str, str], dict[str, Object]] = {}
+    plain: dict[tuple[str, str], dict[str, Object]] = {}
+    skipped = set(others)
+    for path, entry in objects.items():
+        top, _, rest = path.partition("/")
+        kind, dashes, name = top.partition("--")
+        if dashes and kind in KINDS and name and rest:
+            groups.setdefault((kind, name.replace("--", "/")), {})[rest] = entry
+        elif rest and top not in skipped and not top.startswith(".") and top != "blobs":
+            kind, below = (top, rest) if top in KINDS[1:] else ("models", path)
+            plain.setdefault((kind, below.partition("/")[0]), {})[below.partition("/")[2]] = entry
+    found = {key: _of_a_cache(*key, files) for key, files in groups.items()}
+    for repository in _of_plain_files(plain):
+        key = repository.kind, repository.name
+        if key in found:
+            _log.warning("the mirror has %s twice: %s is left out", repository.name, repository.prefix)
+        else:
+            found[key] = repository
+    return found
+
+
+def _of_a_cache(kind: str, name: str, objects: Mapping[str, Object]) -> Repository:
+    repository = Repository(kind, name, prefix="", plain=False)
+    repository.prefix = repository.folder + "/"
+    blobs: dict[tuple[str, int], str] = {}
+    for path, entry in objects.items():
+        top, _, rest = path.partition("/")
+        if top == "blobs" and rest and "/" not in rest and not rest.endswith(".incomplete"):
+            repository.files[path] = entry.path
+            if entry.etag:
+                blobs.setdefault((entry.etag, entry.size_bytes), rest)
+        elif top in _AS_THEY_ARE and rest:
+            repository.files[path] = entry.path
+    for path, entry in objects.items():
+        top, _, rest = path.partition("/")
+        if top == "snapshots" and "/" in rest:
+            _add(repository, path, entry, blobs)
+    return repository
+
+
+def _of_plain_files(groups: Mapping[tuple[str, str], Mapping[str, Object]]) -> Iterator[Repository]:
+    for (kind, top), objects in groups.items():
+        start = f"{kind}/" if kind != "models" else ""
+        if any("/" not in path for path in objects):  # files right in it: its name has no organisation
+            yield _of_revisions(kind, top, f"{start}{top}/", {"main": objects})
+            continue
+        named: dict[str, dict[str, Object]] = {}
+        for path, entry in objects.items():
+            name, _, rest = path.partition("/")
+            named.setdefault(name, {})[rest] = entry
+        if any("--" in name and name.partition("--")[0] in KINDS for name in named):
+            _log.warning("%s%s/ is a cache of huggingface_hub itself: the mirror's URL has to name it", start, top)
+            continue
+        for name, files in named.items():
+            prefix = f"{start}{top}/{name}/"
+            if any("/" not in path for path in files):
+                yield _of_revisions(kind, f"{top}/{name}", prefix, {"main": files})
+                continue
+            revisions: dict[str, dict[str, Object]] = {}
+            for path, entry in files.items():
+                revision, _, rest = path.partition("/")
+                revisions.setdefault(revision, {})[rest] = entry
+            yield _of_revisions(kind, f"{top}/{name}", prefix, revisions)
+
+
+def _of_revisions(kind: str, name: str, prefix: str, revisions: Mapping[str, Mapping[str, Object]]) -> Repository:
+    repository = Repository(kind, name, prefix, plain=True)
+    blobs: dict[tuple[str, int], str] = {}
+    for revision, objects in revisions.items():
+        commit = revision if COMMIT.fullmatch(revision) else _commit_of(objects)
+        if commit != revision:
+            repository.texts[f"refs/{revision}"] = commit
+        for path, entry in objects.items():
+            _add(repository, f"snapshots/{commit}/{path}", entry, blobs)
+    return repository
+
+
+def _commit_of(objects: Mapping[str, Object]) -> str:
+    """Return what stands for the commit of plain files: the same for the same files, another one for others."""
+    told = [f"{path}\0{entry.size_bytes}\0{entry.etag or entry.mtime_ns}" for path, entry in sorted(objects.items())]
+    return hashlib.sha1("\n".join(told).encode(), usedforsecurity=False).hexdigest()
+
+
+def _add(repository: Repository, path: str, entry: Object, blobs: dict[tuple[str, int], str]) -> None:
+    """Link a file of a snapshot to the blob that has its bytes, or is made for it.
+
+    Copies are known by the store's ETag; where that tells nothing, a copy is another blob, and not fetched unless read.
+    """
+    same = (entry.etag, entry.size_bytes) if entry.etag else None
+    blob = blobs.get(same) if same else None
+    if blob is None:
+        told = f"{entry.path}\0{entry.size_bytes}\0{entry.etag or entry.mtime_ns}"
+        blob = hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()
+        repository.files[f"blobs/{blob}"] = entry.path
+        repository.made.add(blob)
+        if same:
+            blobs[same] = blob
+    repository.links[path] = blob

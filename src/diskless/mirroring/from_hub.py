@@ -1,0 +1,250 @@
+"""copy_from_hub: copies a repository of the Hub to a mirror, through RAM, a few files at a time."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from diskless import local_files, selection
+from diskless.caches.hub_json import HubFile
+from diskless.caches.hub_layout import COMMIT
+from diskless.errors import ChecksumMismatch
+from diskless.mirroring import hashes
+from diskless.mirroring.bucket import MirrorBucket, Outgoing
+from diskless.mirroring.hub import HubRepository
+from diskless.progress import Display, Progress, display
+from diskless.sources import Listing, Object
+
+# So much lies in RAM at once, unless a single file is larger, or a quarter of the memory that there is is less.
+_MOST_BYTES, _MOST_FILES = 1 << 30, 64
+_AT_ONCE = 8
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a copy has done: all that it looked at, and what of that was not there yet."""
+
+    url: str
+    commit: str | None
+    files: int
+    size_bytes: int
+    copied_files: int
+    copied_bytes: int
+    seconds: float
+
+
+def copy_from_hub(
+    name: str,
+    url: str,
+    *,
+    allow_patterns: str | Sequence[str] | None = None,
+    ignore_patterns: str | Sequence[str] | None = None,
+    progress: Progress = None,
+) -> Mirrored:
+    """Copy a repository of the Hub to a mirror in S3, through RAM: nothing is written to the disk.
+
+    The listing of the commit goes first, then files, each compared with the hash that the Hub has of it, and the name
+    of the revision last: until that is there, nobody finds a half of it by its name. A copy that ended early goes on
+    when it is made again: what is there with the right size and the same hash is left. Files go a few at a time, and
+    each has to fit into memory as a whole.
+
+    Args:
+        name: ``org/name`` or ``datasets/org/name``, with ``@revision`` after it for another than ``main``.
+        url: such as ``s3://bucket/hub``, as `cache` takes it.
+        allow_patterns, ignore_patterns: only, or without, the files that match; the mirror then has no others.
+        progress: as for `mount`; a byte that is fetched and not uploaded yet counts half.
+
+    Raises:
+        InvalidOption, InvalidURL: an argument makes no sense.
+        NotFound, AccessDenied, SourceUnavailable, TransferError: the Hub, or the store, does not give or take it.
+        ChecksumMismatch: what the Hub sends is, twice, not what it says that the file is.
+        BudgetExceeded: a file does not fit into memory.
+        AlreadyExists: a directory was pushed to that place.
+        MountPathError, BackingUnavailable: the cache of huggingface_hub cannot be in RAM here.
+    """
+    from diskless.caches.library_caches import cache
+
+    started = time.monotonic()
+    repository = HubRepository(name)
+    chosen = _chosen(repository, allow_patterns, ignore_patterns)
+    bucket = MirrorBucket(url)
+    show = display(progress, f"{name} to {bucket.url}")
+    try:
+        there = bucket.objects(repository.folder)
+        start = f"{repository.folder}/snapshots/{repository.commit}/"
+        sized = {path for path, file in chosen.items() if _has_size(there.get(start + path), file.size_bytes)}
+        names = bucket.names(start + path for path in sized)
+        missing = {path: file for path, file in chosen.items() if names.get(start + path) != file.etag}
+        bucket.abort_left_behind(repository.folder)
+        kept = {
+            path: file for path, file in repository.files.items() if _has_size(there.get(start + path), file.size_bytes)
+        }
+        bucket.put(f"{repository.folder}/trees/{repository.commit}.json", listing({**kept, **chosen}))
+        total_bytes = sum(file.size_bytes for file in chosen.values())
+        done_bytes = total_bytes - sum(file.size_bytes for file in missing.values())
+        # Also what huggingface_hub has beside the files, such as the cache of hf_xet, is in RAM. It stays open where
+        # this fails: threads that still fetch would write to the disk.
+        opened = cache(only="huggingface")
+        sizes = {path: file.size_bytes for path, file in missing.items()}
+        for paths in batches(sizes, _room_bytes()):
+            batch = {path: missing[path] for path in paths}
+            size = sum(file.size_bytes for file in batch.values())
+            tell = functools.partial(_tell, show, done_bytes, total_bytes)
+            _copy(repository, bucket, batch, start, tell)
+            done_bytes += size
+        opened.close()
+        if not COMMIT.fullmatch(repository.revision):
+            bucket.put(f"{repository.folder}/refs/{repository.revision}", repository.commit.encode())
+        show.update(total_bytes, total_bytes)
+    finally:
+        bucket.close()
+        show.close()
+    copied_bytes = sum(file.size_bytes for file in missing.values())
+    at = f"{bucket.url}/{repository.folder}"
+    seconds = time.monotonic() - started
+    return Mirrored(at, repository.commit, len(chosen), total_bytes, len(missing), copied_bytes, seconds)
+
+
+def listing(files: Mapping[str, HubFile]) -> bytes:
+    """Return the listing of a commit as huggingface_hub writes it in `trees`.
+
+    The hashes of Xet are left out: by them a client would go past the mirror.
+    """
+    told: dict[str, dict[str, object]] = {}
+    for path, file in sorted(files.items()):
+        told[path] = {"size": file.size_bytes, "blob_id": file.blob_id}
+        if file.sha256:
+            told[path] |= {"lfs_sha256": file.sha256, "lfs_size": file.size_bytes}
+    return json.dumps({"format_version": 1, "files": told}, indent=1).encode()
+
+
+def batches(sizes_bytes: Mapping[str, int], most_bytes: int) -> Iterator[list[str]]:
+    """Yield the paths of files, as many at a time as fit into so many bytes, and at least one."""
+    batch: list[str] = []
+    total = 0
+    for path, size_bytes in sizes_bytes.items():
+        if batch and (total + size_bytes > most_bytes or len(batch) == _MOST_FILES):
+            yield batch
+            batch, total = [], 0
+        batch.append(path)
+        total += size_bytes
+    if batch:
+        yield batch
+
+
+def _chosen(
+    repository: HubRepository,
+    allow_patterns: str | Sequence[str] | None,
+    ignore_patterns: str | Sequence[str] | None,
+) -> dict[str, HubFile]:
+    allowed = selection.patterns("--allow", allow_patterns)
+    ignored = selection.patterns("--ignore", ignore_patterns)
+    entries = [Object(path, path, file.size_bytes, None, None, 0) for path, file in sorted(repository.files.items())]
+    left = selection.select(Listing(entries, [], False), allowed, ignored, repository.name)
+    return {entry.path: repository.files[entry.path] for entry in left}
+
+
+def _has_size(entry: Object | None, size_bytes: int) -> bool:
+    return entry is not None and entry.size_bytes == size_bytes
+
+
+def _tell(show: Display, done_bytes: int, total_bytes: int, more_bytes: int) -> None:
+    show.update(done_bytes + more_bytes, total_bytes)
+
+
+def _hub_cache() -> str:
+    from diskless.caches.libraries import huggingface
+
+    return huggingface.hub()
+
+
+def _room_bytes() -> int:
+    status = os.statvfs(_hub_cache())
+    return min(_MOST_BYTES, status.f_bavail * status.f_frsize // 4)
+
+
+def _copy(
+    repository: HubRepository,
+    bucket: MirrorBucket,
+    batch: Mapping[str, HubFile],
+    start: str,
+    show: Callable[[int], None],
+) -> None:
+    """Fetch some files, compare them, upload them, and free them."""
+    size = sum(file.size_bytes for file in batch.values())
+    folder = os.path.join(_hub_cache(), repository.folder)
+    try:
+        found = _fetch_all(repository, batch, lambda: show(min(_bytes_below(f"{folder}/blobs"), size) // 2))
+        files = [Outgoing(local_files.find(found[path])[0], start + path, file.etag) for path, file in batch.items()]
+        bucket.send(files, lambda sent: show((size + sent) // 2))
+    finally:
+        # The last is where what came through Xet lies, for all repositories.
+        for path in (f"{folder}/snapshots", f"{folder}/blobs", os.path.join(_hub_cache(), "blobs")):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _fetch_all(repository: HubRepository, batch: Mapping[str, HubFile], tick: Callable[[], None]) -> dict[str, str]:
+    """Fetch files, several at once, and return their paths; raises the first error.
+
+    In threads that nobody has to wait for: Ctrl-C is not to last until gigabytes have come.
+    """
+    wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for path in batch:
+        wanted.put(path)
+    done: queue.SimpleQueue[tuple[str, str | BaseException]] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                path = wanted.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((path, _fetch(repository, path, batch[path])))
+            except BaseException as error:
+                done.put((path, error))
+
+    for number in range(min(_AT_ONCE, len(batch))):
+        threading.Thread(target=work, name=f"diskless-hub-{number}", daemon=True).start()
+    found: dict[str, str] = {}
+    try:
+        while len(found) < len(batch):
+            try:
+                path, result = done.get(timeout=_TICK_S)
+            except queue.Empty:
+                tick()
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            found[path] = result
+    finally:
+        stop.set()
+    return found
+
+
+def _fetch(repository: HubRepository, path: str, file: HubFile) -> str:
+    what = f"{repository.name}/{path} as the Hub sent it"
+    local = repository.fetch(path)
+    try:
+        hashes.check(local, file.etag, what)
+    except ChecksumMismatch:
+        local = repository.fetch(path, anew=True)
+        hashes.check(local, file.etag, f"{what} twice")
+    return local
+
+
+def _bytes_below(directory: str) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            return sum(entry.stat().st_size for entry in entries)
+    except FileNotFoundError:  # nothing has come yet, or a file has just got its own name
+        return 0
