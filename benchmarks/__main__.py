@@ -20,14 +20,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import doors, faults, interposer, listing, paths, picture, startup, today, transfer
+from benchmarks import cold_start, doors, faults, interposer, listing, paths, picture, startup, today, transfer
 from benchmarks.measure import ContenderFailed, Run
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ServerUnavailable
 from benchmarks.verdict import Verdict
 
 MIB = 1 << 20
-NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today", "doors")
+NAMES = ("startup", "interposer", "paths", "faults", "listing", "transfer", "today", "doors", "cold_start")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--loads", type=int, help="loads from the server that fails (default 50)")
     parser.add_argument("--seed", type=int, default=13, help="what decides which requests fail, and how (default 13)")
     parser.add_argument("--size-mib", type=int, help="size of the object (default 1024; transfer 2048)")
-    parser.add_argument("--scenario", action="append", default=[], help="only these of transfer's scenarios")
+    parser.add_argument(
+        "--scenario", action="append", default=[], help="only these of transfer's scenarios, or of doors' rows"
+    )
     parser.add_argument("--contender", action="append", default=[], help="only these of transfer's contenders")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder for the results")
     options = parser.parse_args(arguments)
@@ -88,8 +90,13 @@ def _run(name: str, options: argparse.Namespace, command: str) -> bool:
         )
         text, verdicts, runs = transfer.table(report), report.verdicts, report.runs
     elif name == "doors":
-        report = doors.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say, brief=options.check)
+        report = doors.benchmark(
+            size_bytes=size_bytes, rounds=rounds, say=_say, scenarios=options.scenario, brief=options.check
+        )
         text, verdicts, runs = doors.table(report), report.verdicts, report.runs
+    elif name == "cold_start":
+        report = cold_start.benchmark(size_bytes=size_bytes, rounds=rounds, brief=options.check, say=_say)
+        text, verdicts = cold_start.table(report), report.verdicts
     else:
         report = today.benchmark(size_bytes=size_bytes, rounds=rounds, say=_say)
         text, runs = today.table(report), report.runs

@@ -53,7 +53,7 @@ def _s3(block_bytes: int, cache: str) -> Callable[[Target], Opener]:
 
         filesystem = s3fs.S3FileSystem()
         path = f"{target.bucket}/{target.key}"
-        return lambda: filesystem.open(path, "rb", block_size=block_bytes, cache_type=cache)  # type: ignore[no-any-return]
+        return lambda: filesystem.open(path, "rb", block_size=block_bytes, cache_type=cache)
 
     return make
 
@@ -65,7 +65,7 @@ def _parquet_opener(target: Target) -> Opener:
 
     filesystem = s3fs.S3FileSystem()
     path = f"{target.bucket}/{target.key}"
-    return lambda: open_parquet_file(path, fs=filesystem, columns=COLUMNS, engine="pyarrow")  # type: ignore[no-any-return]
+    return lambda: open_parquet_file(path, fs=filesystem, columns=COLUMNS, engine="pyarrow")
 
 
 def _smart_open(target: Target) -> Opener:
@@ -73,7 +73,7 @@ def _smart_open(target: Target) -> Opener:
     import smart_open
 
     options: dict[str, Any] = {"client": boto3.client("s3")}
-    return lambda: smart_open.open(target.url, "rb", transport_params=options)  # type: ignore[no-any-return]
+    return lambda: smart_open.open(target.url, "rb", transport_params=options)
 
 
 def _bytesio(target: Target) -> Opener:

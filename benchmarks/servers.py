@@ -131,6 +131,7 @@ class Nginx:
 
     def put_file(self, key: str, source: Path) -> S3Object:
         """Store what a file holds, by moving it in."""
+        (self.root / BUCKET / key).parent.mkdir(parents=True, exist_ok=True)
         shutil.move(source, self.root / BUCKET / key)
         digest = hashlib.sha256()
         with open(self.root / BUCKET / key, "rb") as file:
@@ -262,7 +263,8 @@ http {{
 
     def _prefixes(self) -> list[tuple[str, str]]:
         """Return every prefix that is listed, and the name of its pages: each object's key and each directory."""
-        directories = dict.fromkeys(key.rpartition("/")[0] + "/" for key in self.objects if "/" in key)
+        parts = [key.split("/")[:-1] for key in self.objects]
+        directories = dict.fromkeys("/".join(each[:depth]) + "/" for each in parts for depth in range(len(each), 0, -1))
         keys = [key for key in self.objects if "/" not in key]
         return [(prefix, f"listing-{number}") for number, prefix in enumerate([*keys, *directories])]
 
