@@ -117,6 +117,11 @@ _ASSIGNED_SECRET = (
 )
 
 
+def again(error: BaseException) -> BaseException:
+    """Return an error of the same class and words, so that each who waits raises one with a traceback of its own."""
+    return type(error)(*error.args) if isinstance(error, DisklessError) else error
+
+
 def redact(text: str, *secrets: str | None) -> str:
     """Return `text` without signed query parameters, user names in URLs, assigned secrets, or any of `secrets`."""
     import re  # late: a program that only imports diskless needs none of it

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import kept
 from diskless import native_api as native
-from diskless.errors import BudgetExceeded, Cancelled, DescriptorLimit, DisklessError, InvalidURL, TransferError
+from diskless.errors import BudgetExceeded, Cancelled, DescriptorLimit, DisklessError, InvalidURL, TransferError, again
 from diskless.events import Dropped, EventFunction, FileComplete
+from diskless.filling import Filling
 from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
 from diskless.loader.plan import MOST_BYTES
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("diskless")
 # How often a job that waits for another's files looks whether it was cancelled.
 _CANCEL_POLL_S = 0.1
-# How often who waits for bytes asks for them again.
-_ASK_AGAIN_S = 1.0
 # With so much memory to spare there may be more connections than the first eight.
 _ROOMY_BYTES = 512 << 20
 
@@ -90,23 +89,17 @@ class Job:
         self.window_bytes: int | None = None  # of the one file that it fills, which is never there as a whole
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
-        # Why files of a lazy load could not be had, by path, until they can.
-        self.refusals: dict[str, DisklessError] = {}
-        # And of ranges of them, in the order of their coming.
-        self._refused_ranges: list[tuple[RamFile, int, int, DisklessError]] = []
         # When the store was last asked what it has, on the clock of `time.monotonic`.
         self.listed_at_s = time.monotonic()
         self.files: dict[str, RamFile] = {}
         self.objects: dict[str, Object] = {}  # what was listed for them
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
-        self._work: list[tuple[Object, RamFile]] = []  # what it fills
-        self._numbers: dict[RamFile, int] = {}  # in that list; made when asked for
+        self.filling = Filling(store)
         self._cancelled = False
         self._thread: threading.Thread | None = None
         # Written by the thread that loads, read by anybody.
         self._stats = Stats(backing=store.backing.name)
-        self._error: BaseException | None = None
         self._listed = threading.Event()  # `files` are known, or there is an error
         self._settled = threading.Event()
         # Of the process that loads, where this is a forked child of it.
@@ -131,7 +124,7 @@ class Job:
         return job if job is not None and not job.failed else None
 
     def __repr__(self) -> str:
-        state = "running" if not self._settled.is_set() else "failed" if self._error else "complete"
+        state = "running" if not self._settled.is_set() else "failed" if self.filling.error else "complete"
         return f"<diskless.Job {self.url} {state}>"
 
     @property
@@ -142,7 +135,7 @@ class Job:
     @property
     def failed(self) -> bool:
         """Whether the load ended with an error."""
-        return self._settled.is_set() and self._error is not None
+        return self._settled.is_set() and self.filling.error is not None
 
     @property
     def settled(self) -> bool:
@@ -171,8 +164,8 @@ class Job:
             self.fetch_all()
             if not self._settled.wait(timeout_s):
                 raise self._timeout(timeout_s)
-        if self._error is not None:
-            raise _again(self._error)
+        if self.filling.error is not None:
+            raise again(self.filling.error)
 
     def fetch_all(self) -> None:
         """Make a lazy load one of all files, of which none is dropped; BudgetExceeded where they do not fit.
@@ -221,82 +214,11 @@ class Job:
         self.listed_at_s = asked_at_s
         return True
 
-    def wait_for(self, file: RamFile, start: int, end: int, span: tuple[int, int] | None) -> bool:
-        """Return when bytes of a file that this job fills are in place, after asking for those of `span`.
-
-        False where they had to be asked for once more: then what was asked for before may be forgotten as well. Raises
-        what the load ended with, or why a lazy file, or its range, cannot be had now. The caller does not hold LOCK.
-        """
-        before, ranges = self._refusal(file), len(self._refused_ranges)
-        once = True
-        while True:
-            if span is not None:
-                self.ask(file, *span)
-            ask_at = time.monotonic() + _ASK_AGAIN_S
-            with LOCK:
-                while missing := self.missing(file, start, end):
-                    refusal = self._refusal(file)
-                    error = self._error or (refusal if refusal is not before else None)
-                    error = error or self._refused(file, start, end, ranges)
-                    if error is not None:
-                        raise _again(error)
-                    if time.monotonic() >= ask_at:
-                        break
-                    self.store.wait_for_bytes(_ASK_AGAIN_S)
-                else:
-                    return once
-            # A Loader that replaces a dead one knows nothing of what was asked.
-            span, once = (missing[0][0], missing[-1][1]), False
-
-    def missing(self, file: RamFile, start: int, end: int) -> Sequence[tuple[int, int]]:
-        """Return which ranges of a file that this job fills are not in place. The caller holds LOCK."""
-        if file.complete:
-            return []
-        number = self._number(file)
-        if self._transfer is None or number is None:
-            return [(start, end)]
-        return self._transfer.missing(number, start, end)
-
-    def is_dropped(self, file: RamFile, fd: int) -> bool:
-        """Whether a file that this job fills, open as `fd`, was dropped and is still told as complete; no more, soon.
-
-        What is open is not dropped any more. The caller holds LOCK.
-        """
-        if not self.lazy or file.filler is not self or self.missing(file, 0, file.size_bytes):
-            return False
-        return os.fstat(fd).st_blocks * 512 < file.size_bytes
-
-    def ask(self, file: RamFile, start: int, end: int) -> None:
-        """Have a range of a file fetched next, if this job fills it now.
-
-        The caller does not hold LOCK: the Loader may have to take other messages first.
-        """
-        with LOCK:
-            transfer, number = self._transfer, self._number(file)
-        if transfer is not None and number is not None:
-            transfer.ask(number, start, end)
-
-    def _number(self, file: RamFile) -> int | None:
-        if not self._numbers:
-            self._numbers = {each: number for number, (_, each) in enumerate(self._work)}
-        return self._numbers.get(file)
-
-    def _refusal(self, file: RamFile) -> DisklessError | None:
-        number = self._number(file)
-        return self.refusals.get(self._work[number][0].path) if number is not None else None
-
-    def _refused(self, file: RamFile, start: int, end: int, since: int) -> DisklessError | None:
-        """Return why a range was refused that these bytes are of."""
-        for of, first, last, error in self._refused_ranges[since:]:
-            if of is file and first < end and start < last:
-                return error
-        return None
-
     def wait_for_names(self) -> None:
         """Return when it is known which files there will be, and their memory is set aside; raises as `wait` does."""
         self._listed.wait()
-        if self._error is not None:
-            raise _again(self._error)
+        if self.filling.error is not None:
+            raise again(self.filling.error)
 
     def _wait_for_parent(self, timeout_s: float | None) -> None:
         """In a forked child: poll, since nothing here is told when the parent's Loader has fetched a file."""
@@ -372,7 +294,7 @@ class Job:
         try:
             self._load(started)
         except BaseException as error:
-            self._error = error
+            self.filling.error = error
             with LOCK:
                 self._forget()
                 if not self.shown:  # what a Mount shows is its to release
@@ -414,6 +336,7 @@ class Job:
                     )
             with LOCK:
                 self._transfer = None
+                self.filling.end()
                 self.files = {"": held[objects[0].path]} if listing.is_object else held
         seconds = time.monotonic() - started
         rate = self._stats.fetched_bytes / seconds
@@ -544,7 +467,7 @@ class Job:
 
         def on_file(number: int) -> None:
             entry, file = work[number]
-            self.refusals.pop(entry.path, None)
+            self.filling.refusals.pop(entry.path, None)
             with LOCK:
                 if not file.lazy:
                     self.store.settle(file, complete=True)
@@ -561,24 +484,16 @@ class Job:
                     self._on_event(Dropped(entry.path, entry.size_bytes))
 
         def on_refusal(number: int, error: DisklessError) -> None:
-            path = work[number][0].path
-            _log.warning("%s: %s cannot be opened now: %s", self.url, path, error)
-            self.refusals[path] = error
-            self.store.notify()
-
-        def on_range_refusal(number: int, start: int, end: int, error: DisklessError) -> None:
-            self._refused_ranges.append((work[number][1], start, end, error))
-            self.store.notify()
+            _log.warning("%s: %s cannot be opened now: %s", self.url, work[number][0].path, error)
+            self.filling.refuse(number, error)
 
         with LOCK:
-            self._work, self._numbers = work, {}
-            for _, file in work:
-                file.filler = self
+            self.filling.begin(transfer, work)
         if work:
             if self.request.private and not self._listed.is_set():
                 self.window_bytes = WINDOW_BYTES
             room = self._room() if self.budget_bytes is not None else None
-            lazy = client.Lazy(on_refusal, on_drop, room, on_range_refusal) if self.lazy else None
+            lazy = client.Lazy(on_refusal, on_drop, room, self.filling.refuse_range) if self.lazy else None
             targets = [client.Target(entry, file.fd, -1 if self.window_bytes else file.gate) for entry, file in work]
             transfer.fetch(
                 targets,
@@ -641,29 +556,24 @@ def _tell_room() -> None:
             job._transfer.set_room(job._room())
 
 
-def _again(error: BaseException) -> BaseException:
-    """Return an error of the same class and words, so that each waiter raises one with a traceback of its own."""
-    return type(error)(*error.args) if isinstance(error, DisklessError) else error
-
-
 def _forget_joinable_jobs() -> None:
     """In a forked child: what only the parent's threads would finish, and files that it may remove, are not ours."""
     for job in list(_started):
-        if job.shown and not job._settled.is_set():
-            # The parent's Loader goes on, and what it fetches arrives here, too.
-            job._claimed, job._thread, job._transfer = list(job.files.values()), None, None
-            job._listed, job._settled = threading.Event(), threading.Event()
+        if job._settled.is_set():
+            if not job.store.backing.survives_fork:
+                job._forget()
+            continue
+        job.filling.end()
+        job._thread = job._transfer = None
+        job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one
+        job._forget()
+        if job.shown:  # the parent's Loader goes on, and what it fetches arrives here, too
+            job._claimed, job._listed, job._loading_pid = list(job.files.values()), threading.Event(), os.getppid()
             job._listed.set()
-            job._loading_pid = os.getppid()
-            job._forget()
-        elif not job._settled.is_set():
-            job._error = Cancelled(f"the load of {job.url} runs in the parent of this process; mount it again here")
-            job._claimed, job._thread, job._transfer = [], None, None
-            job._settled = threading.Event()  # a thread of the parent may have held the lock of the other one
+        else:
+            told = f"the load of {job.url} runs in the parent of this process; mount it again here"
+            job._claimed, job.filling.error = [], Cancelled(told)
             job._settled.set()
-            job._forget()
-        elif not job.store.backing.survives_fork:
-            job._forget()
 
 
 at_fork(_forget_joinable_jobs)

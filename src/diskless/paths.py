@@ -59,7 +59,7 @@ class Mount:
     @property
     def refusals(self) -> dict[str, DisklessError]:
         """Why files of a lazy Mount could not be opened, by their path below the Mount's, until an open succeeds."""
-        return dict(self._job.refusals)
+        return dict(self._job.filling.refusals)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return when every byte is in RAM: at once where it was loaded eagerly.

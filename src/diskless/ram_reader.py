@@ -47,7 +47,7 @@ class RamReader(io.RawIOBase):
             if file is None:
                 raise InvalidURL(f"{job.url} is no object but a prefix: open one of those below it, or mount it")
             self._fd = _opened(file)
-            while not job.settled and job.is_dropped(file, self._fd):
+            while job.lazy and not job.settled and job.filling.is_dropped(file, self._fd):
                 job.store.wait_for_bytes(_DROPPED_S)
         self.job = job
         self._file = file
@@ -189,13 +189,13 @@ class RamReader(io.RawIOBase):
     def _wait_for(self, start: int, end: int, span: tuple[int, int] | None) -> None:
         """Wait for the bytes from `start` to `end`, and have those of `span` fetched."""
         job, file = self.job, self._file
-        if file.complete or file.filler is not job or self._pid != os.getpid():
+        if file.complete or file.filler is not job.filling or self._pid != os.getpid():
             return self._wait_for_whole()
         while True:
             try:
                 if self._window and span is not None:
-                    self._window.make_way(*span, lambda first, last: job.wait_for(file, first, last, None))
-                if not job.wait_for(file, start, end, span):
+                    self._window.make_way(*span, lambda first, last: job.filling.wait_for(file, first, last, None))
+                if not job.filling.wait_for(file, start, end, span):
                     self._readahead.forget()
                 break
             except BudgetExceeded:
@@ -219,8 +219,8 @@ class RamReader(io.RawIOBase):
         """Have a range fetched next, as far as it is not there, without waiting for it."""
         self._check_anywhere("ask")
         first, last = max(0, start), min(end, self.size)
-        if first < last and not self._whole and self._file.filler is self.job and self._missing(first, last):
-            self.job.ask(self._file, first, last)
+        if first < last and not self._whole and self._file.filler is self.job.filling and self._missing(first, last):
+            self.job.filling.ask(self._file, first, last)
 
     def _ask_ahead(self, strides: Strides, span: tuple[int, int]) -> None:
         """Have what is likely to be read soon fetched beside what is read now, which goes first."""
@@ -230,13 +230,13 @@ class RamReader(io.RawIOBase):
 
     def _look_whether_whole(self) -> None:
         """A lazy load that has all it could want ends, and its file is as good as that of any other."""
-        if not self._window and self._file.filler is self.job and not self._missing(0, self.size):
+        if not self._window and self._file.filler is self.job.filling and not self._missing(0, self.size):
             self.job.fetch_all()
             self._whole = True
 
     def _missing(self, start: int, end: int) -> Sequence[tuple[int, int]]:
         with LOCK:
-            return self.job.missing(self._file, start, end)
+            return self.job.filling.missing(self._file, start, end)
 
     def _wait_for_whole(self) -> None:
         with LOCK:

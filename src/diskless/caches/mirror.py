@@ -55,7 +55,7 @@ class Mirror:
     @property
     def refusals(self) -> Mapping[str, DisklessError]:
         """Why files could not be opened, until they can."""
-        return self._job.refusals if self._job is not None else {}
+        return self._job.filling.refusals if self._job is not None else {}
 
     def check_room(self, what: str, names: Collection[str]) -> None:
         """Raise BudgetExceeded where files, by their paths in the mirror, do not fit into RAM together."""
