@@ -13,6 +13,7 @@ import textwrap
 import fsspec
 import numpy as np
 import pytest
+from fsspec.parquet import open_parquet_file
 
 import diskless
 from tests.loader.fault_server import FaultServer
@@ -58,7 +59,13 @@ def _by_filesystem(server, faulty):
     return pd.read_parquet("faulty/wide.parquet", columns=THREE, filesystem=fs)
 
 
-@pytest.mark.parametrize("read", [_by_url, _by_filesystem])
+def _told_the_columns(server, faulty):
+    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=faulty)
+    with open_parquet_file("faulty/wide.parquet", fs=fs, columns=THREE, engine="pyarrow") as file:
+        return pd.read_parquet(file, columns=THREE)
+
+
+@pytest.mark.parametrize("read", [_by_url, _by_filesystem, _told_the_columns])
 def test_pandas_of_a_few_columns_fetches_fewer_than_half_of_the_bytes(server, faulty, wide, wide_parquet, read):
     assert read(server, faulty).equals(wide.select(THREE).to_pandas())
     sent = server.sent_bytes("wide.parquet")
