@@ -7,13 +7,13 @@ import random
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from diskless.errors import Cancelled, ChecksumMismatch, DisklessError, SourceUnavailable, TransferError
 from diskless.loader.concurrency import FIRST, MOST, Concurrency
-from diskless.loader.plan import LEAST_BYTES, MOST_BYTES, Part, plan
+from diskless.loader.pending import Pending
+from diskless.loader.plan import LEAST_BYTES, MOST_BYTES, Part
 from diskless.window import place
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class Transfer:
         self._on_file = on_file
         self._on_failure = on_failure
         self._on_end = on_end
-        self._most_part_bytes = most_part_bytes
         self._window_bytes = window_bytes
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
@@ -96,13 +95,7 @@ class Transfer:
         # A Source may know how many there have to be.
         fixed = getattr(source, "concurrency", None)
         self._concurrency = Concurrency(fixed or FIRST, fixed or most_connections)
-        # What nobody has asked for, by file; what is to be fetched next; and how much of that is not there yet.
-        self._waiting: dict[int, list[Part]] = {}
-        for part in missing:
-            self._waiting.setdefault(part.file, []).append(part)
-        self._parts: deque[Part] = deque()
-        self._parts_left: Counter[int] = Counter()
-        self._bytes_left: Counter[int] = Counter()
+        self._pending = Pending(missing, most_part_bytes)
         self._failed: dict[int, BaseException] = {}
         self._done_bytes = 0
         self._look_at = _FIRST_LOOK_BYTES
@@ -129,12 +122,12 @@ class Transfer:
     def unwritten_bytes(self) -> int:
         """Bytes that were asked for and are still to be written."""
         with self._lock:
-            return sum(self._bytes_left.values())
+            return self._pending.unwritten_bytes()
 
     def unwritten(self, file: int) -> int:
         """Return how many bytes of a file were asked for and are still to be written."""
         with self._lock:
-            return self._bytes_left[file]
+            return self._pending.unwritten_bytes(file)
 
     @property
     def ended(self) -> bool:
@@ -144,17 +137,12 @@ class Transfer:
     def start(self) -> None:
         """Start the connections; raises RuntimeError when not a single thread can be started."""
         if self._on_failure is None:
-            self._ask(list(self._waiting), first=False)
-            self._end_if_done()
+            self._ask_all()
 
     def hurry(self, files: Collection[int]) -> None:
         """Fetch what is missing of these files next: somebody waits for them."""
         with self._lock:
-            first = [part for part in self._parts if part.file in files]
-            self._parts = deque(first + [part for part in self._parts if part.file not in files])
-            asked = [file for file in files if file in self._waiting]
-        if asked:
-            self._ask(asked, first=True)
+            self._begin(self._pending.hurry(files))
 
     def ask(self, file: int, start: int, end: int) -> None:
         """Fetch these bytes of a file next, and tell as soon as they are there: somebody waits for them."""
@@ -162,29 +150,19 @@ class Transfer:
             self._awaited = True
             if self._verification is not None:  # which counts on the parts as they are
                 start, end = 0, self._files[file][0].size_bytes
-            queued = [part for part in self._parts if part.file == file]
-            asked, rest = _cut(queued, start, end)
-            if asked:
-                self._parts_left[file] += len(asked) + len(rest) - len(queued)
-                self._parts = deque([*asked, *rest, *(part for part in self._parts if part.file != file)])
-            asked, rest = _cut(self._waiting.pop(file, []), start, end)
-            if rest:
-                self._waiting[file] = rest
-            self._queue(asked, first=True)
+            self._begin(self._pending.ask_range(file, start, end))
 
     def waits(self, file: int, start: int = 0, end: int | None = None) -> int:
         """Return how many bytes of a file, or of a range of it, nobody has asked for yet."""
         with self._lock:
-            asked, _ = _cut(self._waiting.get(file, ()), start, self._files[file][0].size_bytes if end is None else end)
-            return sum(part.end - part.start for part in asked)
+            end = self._files[file][0].size_bytes if end is None else end
+            return self._pending.unasked_bytes(file, start, end)
 
     def fetch_all(self) -> None:
         """Fetch the rest of a lazy transfer too; from now on a file that cannot be had is an error of the whole."""
         with self._lock:
             self._on_failure = None
-            rest = list(self._waiting)
-        self._ask(rest, first=False)
-        self._end_if_done()
+        self._ask_all()
 
     def drop(self, file: int) -> None:
         """Note that the bytes of a complete file are gone: it is fetched again when it is asked for."""
@@ -201,25 +179,21 @@ class Transfer:
         """Return when nothing will be written any more."""
         self._ended.wait()
 
-    def _ask(self, files: Sequence[int], *, first: bool) -> None:
-        """Queue what is missing of these files, and start the connections that are wanted for it."""
+    def _ask_all(self) -> None:
+        """Fetch what nobody has asked for, after all else; if there is nothing, the transfer may be done."""
         with self._lock:
-            self._queue([part for file in files for part in self._waiting.pop(file, ())], first=first)
+            self._begin(self._pending.ask(self._pending.unasked, first=False))
+        self._end_if_done()
 
-    def _queue(self, missing: Sequence[Part], *, first: bool) -> None:
-        """Queue these ranges; the caller holds the lock."""
-        parts = plan(missing, FIRST, self._most_part_bytes)
-        for part in parts:
-            self._parts_left[part.file] += 1
-            self._bytes_left[part.file] += part.end - part.start
+    def _begin(self, parts: Sequence[Part]) -> None:
+        """Expect these parts, which were queued, and start the connections that are wanted; the caller has the lock."""
         if self._verification is not None:
             self._verification.expect(parts)
-        self._parts = deque([*parts, *self._parts] if first else [*self._parts, *parts])
         self._connect()
 
     def _connect(self) -> None:
         """Start the connections that are wanted; the caller holds the lock."""
-        wanted = min(self._concurrency.connections, self._workers + len(self._parts))
+        wanted = min(self._concurrency.connections, self._workers + len(self._pending))
         for number in range(self._workers, wanted):
             thread = threading.Thread(target=self._work, name=f"diskless-transfer-{number}", daemon=True)
             try:
@@ -249,15 +223,16 @@ class Transfer:
     def _next(self) -> Part | None:
         """Return the part to fetch next; None where the connection is not needed any more."""
         with self._lock:
-            if self._stop.is_set() or not self._parts or self._workers > self._concurrency.connections:
+            needless = self._stop.is_set() or self._workers > self._concurrency.connections
+            part = None if needless else self._pending.take()
+            if part is None:
                 self._workers -= 1
-                return None
-            return self._parts.popleft()
+            return part
 
     def _end_if_done(self) -> None:
         with self._lock:
             stopped = self._stop.is_set()
-            rest = self._parts or self._waiting or self._on_failure is not None
+            rest = len(self._pending) or self._pending.unasked or self._on_failure is not None
             if self._workers > 0 or (rest and not stopped):
                 return
         self._settle(Cancelled("the transfer was cancelled") if stopped else None)
@@ -271,20 +246,14 @@ class Transfer:
             if error is None:
                 self._arrived += 1
             else:
-                given_up = [other for other in self._parts if other.file == file]
-                if given_up:
-                    self._parts = deque(other for other in self._parts if other.file != file)
-                    self._parts_left[file] -= len(given_up)
-            self._parts_left[file] -= 1
-            if self._parts_left[file] > 0:
-                if error is None:
-                    self._completed.append(part)
-                return
-            del self._parts_left[file], self._bytes_left[file]
-            on_failure = self._on_failure
-            if error is None and file in self._waiting:  # nobody has asked for the rest of it
+                self._pending.give_up(file)
+            is_last = self._pending.end(part)
+            if error is None and (not is_last or self._pending.wants(file)):  # perhaps nobody has asked for the rest
                 self._completed.append(part)
                 return
+            if not is_last:
+                return
+            on_failure = self._on_failure
             if error is not None:
                 # What has arrived is not counted on: a version that is gone may have sent some of it.
                 del self._failed[file]
@@ -295,7 +264,7 @@ class Transfer:
             self._on_file(file)
             with self._lock:
                 # Unless it was dropped in between, and is wanted anew or not.
-                if file not in self._waiting and file not in self._parts_left:
+                if not self._pending.wants(file):
                     self._completed.append(part)
         elif on_failure is not None:
             on_failure(file, error)
@@ -374,7 +343,7 @@ class Transfer:
             traced.end()
         self._finish(part)
         # A large part is told at once: should the Loader die, it is not fetched again. So is the last.
-        self._tell(at_once=part.end - part.start >= LEAST_BYTES or self._awaited or not self._parts)
+        self._tell(at_once=part.end - part.start >= LEAST_BYTES or self._awaited or not len(self._pending))
 
     def _matches(self, file: int) -> bool:
         """Whether a file is what the store has. If not, it is fetched again, once: ChecksumMismatch after that."""
@@ -399,14 +368,14 @@ class Transfer:
             self._forget(file)
             self._done_bytes -= entry.size_bytes
             self._retries += 1
+            self._begin(self._pending.ask([file], first=True))
         if self._trace is not None:
             self._trace.retry_file(file, entry.size_bytes, f"its {check.expected.algorithm} is not the store's")
-        self._ask([file], first=True)
         return False
 
     def _forget(self, file: int) -> None:
         """Count on nothing of a file any more, nor let anybody who was told of parts; the caller holds the lock."""
-        self._waiting[file] = [Part(file, 0, self._files[file][0].size_bytes)]
+        self._pending.begin_again(file, self._files[file][0].size_bytes)
         self._completed = [part for part in self._completed if part.file != file]
         self._dropped.append(file)
 
@@ -433,7 +402,7 @@ class Transfer:
     def _count(self, file: int, size_bytes: int) -> None:
         with self._lock:
             self._done_bytes += size_bytes
-            self._bytes_left[file] -= size_bytes
+            self._pending.wrote(file, size_bytes)
             looks = self._done_bytes >= self._look_at
             if looks:
                 self._look_at = self._done_bytes + _FIRST_LOOK_BYTES  # nobody else meanwhile, and again if this raises
@@ -455,7 +424,7 @@ class Transfer:
             if not at_once and now - self._reported_at < REPORT_INTERVAL_S:
                 return  # another connection was faster
             self._reported_at = now
-            self._concurrency.measure(self._done_bytes, waiting=len(self._parts))
+            self._concurrency.measure(self._done_bytes, waiting=len(self._pending))
             if not self._stop.is_set():
                 self._connect()
             if self._report(self._happened()):
@@ -463,20 +432,6 @@ class Transfer:
 
     def _happened(self) -> Happened:
         return Happened(self._done_bytes, self._retries, self._dropped, self._completed)
-
-
-def _cut(parts: Iterable[Part], start: int, end: int) -> tuple[list[Part], list[Part]]:
-    """Return what of the parts lies between `start` and `end`, and what does not."""
-    inside, outside = [], []
-    for part in parts:
-        first, last = max(part.start, start), min(part.end, end)
-        if first >= last:
-            outside.append(part)
-            continue
-        inside.append(part._replace(start=first, end=last))
-        outside += [part._replace(end=first)] if part.start < first else []
-        outside += [part._replace(start=last)] if last < part.end else []
-    return inside, outside
 
 
 # Those of this process that somebody still uses.
