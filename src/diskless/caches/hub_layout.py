@@ -41,6 +41,13 @@ def folder_of(kind: str, name: str) -> str:
     return "--".join((kind, *name.split("/")))
 
 
+def in_folder(path: str) -> tuple[tuple[str, str], str] | None:
+    """Return the kind and name of the repository whose directory a path begins with, and the path below that."""
+    folder, _, below = path.partition("/")
+    kind, dashes, name = folder.partition("--")
+    return ((kind, name.replace("--", "/")), below) if dashes and kind in KINDS and name and below else None
+
+
 @dataclass
 class Repository:
     """One repository of the mirror, as names below its folder in the cache."""
@@ -94,21 +101,21 @@ def repositories(objects: Mapping[str, Object], others: Iterable[str] = ()) -> d
     plain: dict[tuple[str, str], dict[str, Object]] = {}
     skipped = set(others)
     for path, entry in objects.items():
+        if (found := in_folder(path)) is not None:
+            groups.setdefault(found[0], {})[found[1]] = entry
+            continue
         top, _, rest = path.partition("/")
-        kind, dashes, name = top.partition("--")
-        if dashes and kind in KINDS and name and rest:
-            groups.setdefault((kind, name.replace("--", "/")), {})[rest] = entry
-        elif rest and top not in skipped and not top.startswith(".") and top != "blobs":
+        if rest and top not in skipped and not top.startswith(".") and top != "blobs":
             kind, below = (top, rest) if top in KINDS[1:] else ("models", path)
             plain.setdefault((kind, below.partition("/")[0]), {})[below.partition("/")[2]] = entry
-    found = {key: _of_a_cache(*key, files) for key, files in groups.items()}
+    made = {key: _of_a_cache(*key, files) for key, files in groups.items()}
     for repository in _of_plain_files(plain):
         key = repository.kind, repository.name
-        if key in found:
+        if key in made:
             _log.warning("the mirror has %s twice: %s is left out", repository.name, repository.prefix)
         else:
-            found[key] = repository
-    return found
+            made[key] = repository
+    return made
 
 
 def _of_a_cache(kind: str, name: str, objects: Mapping[str, Object]) -> Repository:

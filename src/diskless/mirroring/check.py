@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from diskless.caches import libraries
-from diskless.caches.hub_layout import KINDS, Repository, join_id, repositories
+from diskless.caches.hub_layout import Repository, folder_of, in_folder, join_id, repositories
 from diskless.sources import Object
 
 # The few small objects that say what there is to be.
@@ -45,17 +45,15 @@ def check_mirror(url: str) -> list[Checked]:
     spec = resolve(url)
     with client.Job(spec) as job:
         objects = {entry.path: entry for entry in job.list().objects}
-    folders: dict[str, dict[str, Object]] = {}
+    folders: dict[tuple[str, str], dict[str, Object]] = {}
     for path, entry in objects.items():
-        top, _, rest = path.partition("/")
-        kind, dashes, name = top.partition("--")
-        if rest and dashes and name and kind in KINDS:
-            folders.setdefault(top, {})[rest] = entry
+        if (place := in_folder(path)) is not None:
+            folders.setdefault(place[0], {})[place[1]] = entry
     plain = [each for each in repositories(objects, libraries.NAMES).values() if each.plain]
     if not folders and not plain:
         raise NotFound(f"{spec.display} holds no repository, such as models--org--name/ or org/name/")
     texts = _texts(url, folders)
-    found = [_check(folder, folders[folder], texts[folder]) for folder in folders]
+    found = [_check(join_id(*key), folders[key], texts[key]) for key in folders]
     found += [_plain(repository, objects) for repository in plain]
     return sorted(found, key=lambda each: each.repository)
 
@@ -66,28 +64,25 @@ def _plain(repository: Repository, objects: Mapping[str, Object]) -> Checked:
     return Checked(join_id(repository.kind, repository.name), names, len(sizes), sum(sizes), plain=True)
 
 
-def _texts(url: str, folders: Mapping[str, Mapping[str, Object]]) -> dict[str, dict[str, str]]:
-    """Return what is written in the names of revisions and the listings of commits, by folder and path."""
+def _texts(url: str, folders: Mapping[tuple[str, str], Mapping[str, Object]]) -> dict[tuple[str, str], dict[str, str]]:
+    """Return what is written in the names of revisions and the listings of commits, by repository and path."""
     import diskless
 
-    found: dict[str, dict[str, str]] = {folder: {} for folder in folders}
-    wanted = [
-        (folder, path) for folder, paths in folders.items() for path in paths if path.startswith(("refs/", "trees/"))
-    ]
+    found: dict[tuple[str, str], dict[str, str]] = {key: {} for key in folders}
+    wanted = [(key, path) for key, paths in folders.items() for path in paths if path.startswith(("refs/", "trees/"))]
     if wanted:
         allowed = ["*/refs/*", "*/trees/*.json"]
         with diskless.mount(url, allow_patterns=allowed, ignore_patterns=_NOT_READ, progress=False) as top:
-            for folder, path in wanted:
-                where = os.path.join(top, folder, path)
+            for key, path in wanted:
+                where = os.path.join(top, folder_of(*key), path)
                 if os.path.exists(where):
                     with open(where, errors="replace") as file:
-                        found[folder][path] = file.read()
+                        found[key][path] = file.read()
     return found
 
 
-def _check(folder: str, objects: Mapping[str, Object], texts: Mapping[str, str]) -> Checked:
-    kind, *name = folder.split("--")
-    told = Checked(join_id(kind, "/".join(name)))
+def _check(name: str, objects: Mapping[str, Object], texts: Mapping[str, str]) -> Checked:
+    told = Checked(name)
     snapshots: dict[str, dict[str, int]] = {}
     for path, entry in objects.items():
         top, _, rest = path.partition("/")
