@@ -153,25 +153,59 @@ def test_a_copy_that_was_interrupted_goes_on(hub, commands, commit):  # noqa: F8
 
 
 def test_what_was_copied_is_not_kept_in_memory(hub, commands, commit):  # noqa: F811
-    """Also what came through Xet: the store that all repositories share has the bytes, and the blob links to them."""
+    """Also what came through Xet: the store of the cache has the bytes, and the blob links to them."""
     program = """
         import os, sys, diskless
         from diskless.mirroring import from_hub
-        copy, fetch = from_hub._copy, from_hub._fetch
-        def fetch_by_xet(repository, path, file):
-            local = fetch(repository, path, file)
-            blob, store = os.path.realpath(local), f"{from_hub._hub_cache()}/blobs/00"
+        from diskless.mirroring.fetching import Fetching
+        fetch, free = Fetching._fetch, Fetching.free
+        def fetch_by_xet(self, path):
+            local, name = fetch(self, path), self.files[path].etag
+            blob, store = os.path.realpath(local), f"{self._directory}/blobs/00"
             os.makedirs(store, exist_ok=True)
-            os.rename(blob, f"{store}/{file.etag}")
-            os.symlink(f"../../blobs/00/{file.etag}", blob)
+            os.rename(blob, f"{store}/{name}")
+            os.symlink(f"../../blobs/00/{name}", blob)
             return local
-        def copy_and_tell(*arguments):
-            copy(*arguments)
+        def free_and_tell(self):
+            free(self)
             print(diskless.usage().scratch_bytes < 1 << 20)
-        from_hub._copy, from_hub._fetch, from_hub._MOST_FILES = copy_and_tell, fetch_by_xet, 2
+        Fetching._fetch, Fetching.free = fetch_by_xet, free_and_tell
+        from_hub._MOST_FILES = 2
         from_hub.copy_from_hub("org/name", sys.argv[1], progress=False)
     """
     assert commands.client.run(program, commands.url) == ["True", "True"]
+    commands.run("--check", commands.url)
+
+
+@pytest.mark.parametrize(
+    "room_bytes, order", [(1 << 30, "fetch fetch send sent send sent"), (4, " ".join(["fetch send sent"] * 4))]
+)
+def test_the_next_files_are_fetched_while_some_are_uploaded(hub, commands, commit, room_bytes, order):  # noqa: F811
+    """Where there is room for them: else when those have gone."""
+    program = f"""
+        import sys
+        from diskless.mirroring import from_hub
+        from diskless.mirroring.bucket import MirrorBucket
+        from diskless.mirroring.fetching import Fetching
+        send, begin = MirrorBucket.send, Fetching.__init__
+        told = []
+        def send_and_tell(self, files, show):
+            told.append("send")
+            send(self, files, show)
+            told.append("sent")
+        def begin_and_tell(self, *arguments):
+            told.append("fetch")
+            begin(self, *arguments)
+        MirrorBucket.send, Fetching.__init__ = send_and_tell, begin_and_tell
+        from_hub._MOST_FILES, from_hub._room_bytes = 2, lambda: {room_bytes}
+        copied = []
+        from_hub.copy_from_hub("org/name", sys.argv[1], progress=lambda done, total: copied.append((done, total)))
+        print(*told)
+        dones = [done for done, _ in copied]
+        print(dones == sorted(dones), {{total for _, total in copied}} == {{dones[-1]}}, dones[-1])
+    """
+    size = sum(map(len, FILES.values()))
+    assert commands.client.run(program, commands.url) == [order, f"True True {size}"]
     commands.run("--check", commands.url)
 
 
@@ -179,16 +213,17 @@ def test_what_still_comes_when_a_copy_has_failed_does_not_go_to_the_disk(hub, co
     program = """
         import sys, threading
         from diskless.mirroring import from_hub
-        fetch, failed, come, arrived = from_hub._fetch, threading.Event(), threading.Event(), []
-        def fetch_late(repository, path, file):
+        from diskless.mirroring.fetching import Fetching
+        fetch, failed, come, arrived = Fetching._fetch, threading.Event(), threading.Event(), []
+        def fetch_late(self, path):
             if path == "config.json":
                 raise OSError("no more")
             failed.wait()
             try:
-                arrived.append(fetch(repository, path, file).endswith(path))
+                arrived.append(fetch(self, path).endswith(path))
             finally:
                 come.set()
-        from_hub._fetch = fetch_late
+        Fetching._fetch = fetch_late
         try:
             from_hub.copy_from_hub("org/name", sys.argv[1], progress=False)
         except OSError as error:

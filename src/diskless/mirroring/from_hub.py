@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
-import queue
-import shutil
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diskless import local_files, selection
 from diskless.caches.hub_json import HubFile
 from diskless.caches.hub_layout import COMMIT
-from diskless.errors import ChecksumMismatch
-from diskless.mirroring import hashes
 from diskless.mirroring.bucket import MirrorBucket, Outgoing
+from diskless.mirroring.fetching import Fetching
 from diskless.mirroring.hub import HubRepository
-from diskless.progress import Display, Progress, display
+from diskless.progress import Progress, display
 from diskless.sources import Listing, Object
 
-# So much lies in RAM at once, unless a single file is larger, or a quarter of the memory that there is is less.
-_MOST_BYTES, _MOST_FILES = 1 << 30, 64
-_AT_ONCE = 8
-_TICK_S = 0.1
+# So much is fetched while as much is uploaded, unless a single file is larger, or an eighth of the memory that is left
+# is less.
+_MOST_BYTES, _MOST_FILES = 512 << 20, 64
+# What is fetched meanwhile takes no more than so much of what is left.
+_AHEAD = 0.75
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def copy_from_hub(
     The listing of the commit goes first, then files, each compared with the hash that the Hub has of it, and the name
     of the revision last: until that is there, nobody finds a half of it by its name. A copy that ended early goes on
     when it is made again: what is there with the right size and the same hash is left. Files go a few at a time, and
-    each has to fit into memory as a whole.
+    each has to fit into memory as a whole; the next are fetched meanwhile, where they fit as well.
 
     Args:
         name: ``org/name`` or ``datasets/org/name``, with ``@revision`` after it for another than ``main``.
@@ -93,13 +90,7 @@ def copy_from_hub(
         # Also what huggingface_hub has beside the files, such as the cache of hf_xet, is in RAM. It stays open where
         # this fails: threads that still fetch would write to the disk.
         opened = cache(only="huggingface")
-        sizes = {path: file.size_bytes for path, file in missing.items()}
-        for paths in batches(sizes, _room_bytes()):
-            batch = {path: missing[path] for path in paths}
-            size = sum(file.size_bytes for file in batch.values())
-            tell = functools.partial(_tell, show, done_bytes, total_bytes)
-            _copy(repository, bucket, batch, start, tell)
-            done_bytes += size
+        _copy(repository, bucket, missing, start, lambda more_bytes: show.update(done_bytes + more_bytes, total_bytes))
         opened.close()
         if not COMMIT.fullmatch(repository.revision):
             bucket.put(f"{repository.folder}/refs/{repository.revision}", repository.commit.encode())
@@ -156,10 +147,6 @@ def _has_size(entry: Object | None, size_bytes: int) -> bool:
     return entry is not None and entry.size_bytes == size_bytes
 
 
-def _tell(show: Display, done_bytes: int, total_bytes: int, more_bytes: int) -> None:
-    show.update(done_bytes + more_bytes, total_bytes)
-
-
 def _hub_cache() -> str:
     from diskless.caches.libraries import huggingface
 
@@ -167,84 +154,47 @@ def _hub_cache() -> str:
 
 
 def _room_bytes() -> int:
+    """Return what is left of the memory."""
     status = os.statvfs(_hub_cache())
-    return min(_MOST_BYTES, status.f_bavail * status.f_frsize // 4)
+    return status.f_bavail * status.f_frsize
 
 
 def _copy(
     repository: HubRepository,
     bucket: MirrorBucket,
-    batch: Mapping[str, HubFile],
+    missing: Mapping[str, HubFile],
     start: str,
     show: Callable[[int], None],
 ) -> None:
-    """Fetch some files, compare them, upload them, and free them."""
-    size = sum(file.size_bytes for file in batch.values())
-    folder = os.path.join(_hub_cache(), repository.folder)
-    try:
-        found = _fetch_all(repository, batch, lambda: show(min(_bytes_below(f"{folder}/blobs"), size) // 2))
-        files = [Outgoing(local_files.find(found[path])[0], start + path, file.etag) for path, file in batch.items()]
-        bucket.send(files, lambda sent: show((size + sent) // 2))
-    finally:
-        # The last is where what came through Xet lies, for all repositories.
-        for path in (f"{folder}/snapshots", f"{folder}/blobs", os.path.join(_hub_cache(), "blobs")):
-            shutil.rmtree(path, ignore_errors=True)
+    """Fetch files, a few at a time, upload them under the key `start`, and free them; the next are fetched meanwhile.
 
-
-def _fetch_all(repository: HubRepository, batch: Mapping[str, HubFile], tick: Callable[[], None]) -> dict[str, str]:
-    """Fetch files, several at once, and return their paths; raises the first error.
-
-    In threads that nobody has to wait for: Ctrl-C is not to last until gigabytes have come.
+    `show` is called with the bytes that were copied; one that was not sent yet counts half.
     """
-    wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for path in batch:
-        wanted.put(path)
-    done: queue.SimpleQueue[tuple[str, str | BaseException]] = queue.SimpleQueue()
-    stop = threading.Event()
+    sizes = {path: file.size_bytes for path, file in missing.items()}
+    waiting = deque(batches(sizes, min(_MOST_BYTES, _room_bytes() // 8)))
+    under_way: list[Fetching] = []  # what is uploaded, and what is fetched meanwhile
+    over_bytes = 0
 
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                path = wanted.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((path, _fetch(repository, path, batch[path])))
-            except BaseException as error:
-                done.put((path, error))
+    def begin() -> None:
+        directory = os.path.join(_hub_cache(), f"mirror-{len(waiting)}")
+        under_way.append(Fetching(repository, {path: missing[path] for path in waiting.popleft()}, directory))
 
-    for number in range(min(_AT_ONCE, len(batch))):
-        threading.Thread(target=work, name=f"diskless-hub-{number}", daemon=True).start()
-    found: dict[str, str] = {}
+    def tell(sent_bytes: int = 0) -> None:
+        show(over_bytes + (sum(batch.fetched_bytes for batch in under_way) + sent_bytes) // 2)
+
     try:
-        while len(found) < len(batch):
-            try:
-                path, result = done.get(timeout=_TICK_S)
-            except queue.Empty:
-                tick()
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            found[path] = result
+        while waiting or under_way:
+            if not under_way:
+                begin()
+            batch = under_way[0]
+            found = batch.wait(tell)
+            if waiting and sum(sizes[path] for path in waiting[0]) <= _AHEAD * _room_bytes():
+                begin()
+            files = [Outgoing(local_files.find(found[path])[0], start + path, missing[path].etag) for path in found]
+            bucket.send(files, tell)
+            under_way.remove(batch)
+            batch.free()
+            over_bytes += batch.size_bytes
     finally:
-        stop.set()
-    return found
-
-
-def _fetch(repository: HubRepository, path: str, file: HubFile) -> str:
-    what = f"{repository.name}/{path} as the Hub sent it"
-    local = repository.fetch(path)
-    try:
-        hashes.check(local, file.etag, what)
-    except ChecksumMismatch:
-        local = repository.fetch(path, anew=True)
-        hashes.check(local, file.etag, f"{what} twice")
-    return local
-
-
-def _bytes_below(directory: str) -> int:
-    try:
-        with os.scandir(directory) as entries:
-            return sum(entry.stat().st_size for entry in entries)
-    except FileNotFoundError:  # nothing has come yet, or a file has just got its own name
-        return 0
+        for batch in under_way:
+            batch.free()

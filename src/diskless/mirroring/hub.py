@@ -56,14 +56,20 @@ class HubRepository:
                 if isinstance(entry, RepoFile)
             }
 
-    def fetch(self, path: str, *, anew: bool = False) -> str:
-        """Fetch a file into the cache of huggingface_hub, and return its path there; raises as the class does."""
+    def fetch(self, path: str, cache: str, *, anew: bool = False) -> str:
+        """Fetch a file into a cache of huggingface_hub, and return its path there; raises as the class does."""
         from huggingface_hub import hf_hub_download
 
         with translated(f"{self.name}/{path}"):
             return str(
                 hf_hub_download(
-                    self.name, path, repo_type=self._type, revision=self.commit, force_download=anew, token=None
+                    self.name,
+                    path,
+                    repo_type=self._type,
+                    revision=self.commit,
+                    cache_dir=cache,
+                    force_download=anew,
+                    token=None,
                 )
             )
 
