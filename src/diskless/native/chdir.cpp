@@ -61,12 +61,20 @@ bool name_working_directory(std::string *path, int *error) {
   return true;
 }
 
+// Between our question and the kernel's answer another thread may have gone into the Tree: then we ask again. So often
+// that is no chance any more.
+constexpr int most_turns = 100;
+
 // As libc's getcwd, which allocates where it is given no buffer.
 template <typename Next>
 [[gnu::noinline]] char *get(char *buffer, std::size_t size, Next next) {
   std::string path;
   int error = 0;
-  if (!name_working_directory(&path, &error)) return next();
+  for (int turn = 1; !name_working_directory(&path, &error); ++turn) {
+    char *answer = next();
+    if (answer == nullptr || !is_a_nowhere(answer) || turn == most_turns) return answer;
+    if (kernel::is_null(buffer)) ::free(answer);
+  }
   if (!kernel::is_null(buffer) && size == 0) error = EINVAL;
   if (error == 0 && size != 0 && path.size() >= size) error = ERANGE;
   if (error == 0 && kernel::is_null(buffer)) {
@@ -80,15 +88,28 @@ template <typename Next>
   return static_cast<char *>(std::memcpy(buffer, path.c_str(), path.size() + 1));
 }
 
+// The same where most often nobody stands in the Tree.
+template <typename Next>
+inline char *get_most_often(char *buffer, std::size_t size, Next next) {
+  if (may_stand_in_tree()) [[unlikely]]
+    return get(buffer, size, next);
+  char *answer = next();
+  if (answer == nullptr || !is_a_nowhere(answer)) [[likely]]
+    return answer;
+  if (kernel::is_null(buffer)) ::free(answer);
+  return get(buffer, size, next);
+}
+
 }  // namespace
 
 // getcwd(2), which returns the size.
 long getcwd_by_number(char *buffer, std::size_t size) {
-  const auto next = [=] { return ::syscall(SYS_getcwd, buffer, size); };
-  if (!may_stand_in_tree()) return next();
   std::string path;
   int error = 0;
-  if (!name_working_directory(&path, &error)) return next();
+  for (int turn = 1; !may_stand_in_tree() || !name_working_directory(&path, &error); ++turn) {
+    const long length = ::syscall(SYS_getcwd, buffer, size);
+    if (length <= 0 || !is_a_nowhere(buffer) || turn == most_turns) return length;
+  }
   if (error != 0 || path.size() >= size) return settle(-static_cast<long>(error != 0 ? error : ERANGE));
   std::memcpy(buffer, path.c_str(), path.size() + 1);
   return static_cast<long>(path.size() + 1);
@@ -109,41 +130,37 @@ int fchdir(int fd) noexcept {
 }
 
 char *getcwd(char *buffer, size_t size) noexcept {
-  if (!may_stand_in_tree()) [[likely]]
-    return NEXT(getcwd)(buffer, size);
-  return get(buffer, size, [=] { return NEXT(getcwd)(buffer, size); });
+  return get_most_often(buffer, size, [=] { return NEXT(getcwd)(buffer, size); });
 }
 
 // `room` is the buffer's size as the compiler knows it; libc ends the program if more is asked for.
 char *__getcwd_chk(char *buffer, size_t size, size_t room) noexcept {
-  if (!may_stand_in_tree() || size > room) [[likely]]
-    return NEXT(__getcwd_chk)(buffer, size, room);
-  return get(buffer, size, [=] { return NEXT(__getcwd_chk)(buffer, size, room); });
+  if (size > room) return NEXT(__getcwd_chk)(buffer, size, room);
+  return get_most_often(buffer, size, [=] { return NEXT(__getcwd_chk)(buffer, size, room); });
 }
 
 char *getwd(char *buffer) noexcept {
-  if (!may_stand_in_tree() || kernel::is_null(buffer)) [[likely]]
-    return NEXT(getwd)(buffer);
-  return get(buffer, PATH_MAX, [=] { return NEXT(getwd)(buffer); });
+  if (kernel::is_null(buffer)) return NEXT(getwd)(buffer);
+  return get_most_often(buffer, PATH_MAX, [=] { return NEXT(getwd)(buffer); });
 }
 
 char *__getwd_chk(char *buffer, size_t room) noexcept {
-  if (!may_stand_in_tree() || kernel::is_null(buffer)) [[likely]]
-    return NEXT(__getwd_chk)(buffer, room);
-  return get(buffer, room < PATH_MAX ? room : PATH_MAX, [=] { return NEXT(__getwd_chk)(buffer, room); });
+  if (kernel::is_null(buffer)) return NEXT(__getwd_chk)(buffer, room);
+  return get_most_often(buffer, room < PATH_MAX ? room : PATH_MAX, [=] { return NEXT(__getwd_chk)(buffer, room); });
 }
 
 // $PWD, if it leads there too: it may name symlinks that the user knows.
 char *get_current_dir_name() noexcept {
+  const auto next = [] { return NEXT(get_current_dir_name)(); };
   if (!may_stand_in_tree()) [[likely]]
-    return NEXT(get_current_dir_name)();
+    return get_most_often(nullptr, 0, next);
   struct stat here, there;
   const char *wished = ::getenv("PWD");
   if (wished != nullptr && wished[0] == '/' && intercept::stat(".", &here) == 0 &&
       intercept::stat(wished, &there) == 0 && here.st_dev == there.st_dev && here.st_ino == there.st_ino) {
     return ::strdup(wished);
   }
-  return get(nullptr, 0, [] { return NEXT(get_current_dir_name)(); });
+  return get(nullptr, 0, next);
 }
 
 }  // namespace intercept

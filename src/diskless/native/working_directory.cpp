@@ -21,8 +21,9 @@ namespace {
 
 std::atomic<std::uint64_t> kept_working_directory{0};  // a directory's number, or 0
 
-// A descriptor's list belongs to its process, and here the process has ended: even ".." leads nowhere from there.
-constexpr const char *nowhere = "/proc/thread-self/fdinfo";
+// A descriptor's list belongs to its process, and here the process has ended: even ".." leads nowhere from there. It is
+// "/proc/<process>/task/<process>/fdinfo" as getcwd(2) says it.
+constexpr std::string_view nowhere_begins = "/proc/", nowhere_ends = "/fdinfo";
 
 std::atomic<pid_t> owner{0};  // of this memory, told apart from its vfork children
 
@@ -57,24 +58,42 @@ struct KernelsDirectory {
 
 bool kernel_is_nowhere() { return std::strcmp(KernelsDirectory().text, nowhere_as_seen) == 0; }
 
+struct Nowhere {
+  long error = -ESRCH;
+  char name[sizeof nowhere_as_seen];
+
+  // Goes to the list of this thread. The name is not what getcwd(2) says then: other threads may have gone elsewhere.
+  void go() {
+    char *at = name;
+    for (const char letter : nowhere_begins) *at++ = letter;
+    const std::size_t room = sizeof name - nowhere_begins.size() - nowhere_ends.size() - 1;
+    const long length = raw::call(SYS_readlinkat, AT_FDCWD, "/proc/thread-self", at, room);
+    at += length > 0 ? length : 0;
+    for (const char letter : nowhere_ends) *at++ = letter;
+    *at = '\0';
+    error = length > 0 ? raw::call(SYS_chdir, name) : -ENOENT;
+  }
+};
+
 // Runs in a process that shares our working directory and ends at once. Nothing in it may touch libc.
-int go_and_end(void *error) {
-  *static_cast<long *>(error) = raw::call(SYS_chdir, nowhere);
+int go_and_end(void *nowhere) {
+  static_cast<Nowhere *>(nowhere)->go();
   raw::call(SYS_exit, 0);
   return 0;
 }
 
-int go_nowhere() {
+// Sets *nowhere to where it has gone, and returns 0 or -errno.
+int go_nowhere(Nowhere *nowhere) {
   alignas(16) char stack[4 << 10];
-  long result = -ESRCH;
   // Without an exit signal the program cannot meet this child. It shares everything that would cost to copy.
-  const int pid = clone(go_and_end, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_FILES, &result);
+  const int pid = clone(go_and_end, stack + sizeof stack, CLONE_VM | CLONE_VFORK | CLONE_FS | CLONE_FILES, nowhere);
   if (pid > 0) {
     while (::syscall(SYS_wait4, pid, nullptr, __WALL, nullptr) < 0 && errno == EINTR) {
     }
   }
   // Where no process can be made, the same of this thread: nothing can be created there either.
-  return result < 0 && ::syscall(SYS_chdir, nowhere) != 0 ? -EACCES : 0;
+  if (nowhere->error < 0) nowhere->go();
+  return nowhere->error < 0 ? -EACCES : 0;
 }
 
 // Of a child that shares our memory and is nowhere, but not where its parent is; or 0.
@@ -83,8 +102,7 @@ std::uint64_t directory_of_child() {
   const Child &kept = child(self);
   if (kept.pid.load() != self) return 0;
   const std::uint64_t directory = kept.directory.load();
-  const KernelsDirectory now;
-  const bool is_there = std::string_view(now.text).ends_with("/fdinfo") && !kernel_is_nowhere();
+  const bool is_there = is_a_nowhere(KernelsDirectory().text) && !kernel_is_nowhere();
   return is_there && kept.pid.load() == self ? directory : 0;
 }
 
@@ -95,7 +113,8 @@ int enter_as_child(std::uint64_t directory) {
   kept.pid.store(::getpid());
   a_child_has_stood_there.store(true);
   anybody_stands_in_tree.store(true);
-  return go_nowhere();
+  Nowhere another;
+  return go_nowhere(&another);
 }
 
 // Lets go of what was kept for a working directory that is none any more.
@@ -135,6 +154,11 @@ std::uint64_t working_directory() {
   return directory_of_child();
 }
 
+bool is_a_nowhere(const char *answer) {
+  if (std::strncmp(answer, nowhere_begins.data(), nowhere_begins.size()) != 0) return false;
+  return std::string_view(answer).ends_with(nowhere_ends);
+}
+
 const char *behind_working_directory_link(const char *path) {
   if (!may_stand_in_tree() || std::strncmp(path, "/proc/", 6) != 0) return nullptr;
   char own[32];
@@ -153,12 +177,14 @@ int enter(Inode &directory) {
   // First, so that no other thread sees the kernel's own meanwhile.
   kept_working_directory.store(directory.number);
   anybody_stands_in_tree.store(true);
-  const int error = is_nowhere ? 0 : go_nowhere();
-  if (error != 0) kept_working_directory.store(before);
-  if (error == 0) {
-    gone.store(::getpid());
-    std::strcpy(nowhere_as_seen, KernelsDirectory().text);
+  int error = 0;
+  if (!is_nowhere) {
+    Nowhere nowhere;
+    error = go_nowhere(&nowhere);
+    if (error == 0) std::strcpy(nowhere_as_seen, nowhere.name);
   }
+  if (error == 0) gone.store(::getpid());
+  if (error != 0) kept_working_directory.store(before);
   let_go();
   return error;
 }

@@ -27,6 +27,9 @@ inline bool may_stand_in_tree() { return anybody_stands_in_tree.load(std::memory
 // The number of the Tree's directory that is the caller's working directory, or 0 where it is none.
 std::uint64_t working_directory();
 
+// Whether this is what the kernel says to who stands in the Tree. Others have no reason to stand there.
+bool is_a_nowhere(const char *answer);
+
 // What answers getcwd(2) by its number.
 long getcwd_by_number(char *buffer, std::size_t size);
 
