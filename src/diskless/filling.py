@@ -62,7 +62,8 @@ class Filling:
         False where they had to be asked for once more: then what was asked for before may be forgotten as well. Raises
         what the load ended with, or why a lazy file, or its range, cannot be had now. The caller does not hold LOCK.
         """
-        before, ranges = self._refusal(file), len(self._refused_ranges)
+        with LOCK:
+            before, ranges = self._refusal(file), len(self._refused_ranges)
         once = True
         while True:
             if span is not None:

@@ -41,11 +41,17 @@ def folder_of(kind: str, name: str) -> str:
     return "--".join((kind, *name.split("/")))
 
 
+def of_folder(folder: str) -> tuple[str, str] | None:
+    """Return the kind and the name of the repository that has this directory in a cache, if one has."""
+    kind, _, name = folder.partition("--")
+    return (kind, name.replace("--", "/")) if kind in KINDS and name else None
+
+
 def in_folder(path: str) -> tuple[tuple[str, str], str] | None:
     """Return the kind and name of the repository whose directory a path begins with, and the path below that."""
     folder, _, below = path.partition("/")
-    kind, dashes, name = folder.partition("--")
-    return ((kind, name.replace("--", "/")), below) if dashes and kind in KINDS and name and below else None
+    key = of_folder(folder)
+    return (key, below) if key is not None and below else None
 
 
 @dataclass
@@ -147,7 +153,7 @@ def _of_plain_files(groups: Mapping[tuple[str, str], Mapping[str, Object]]) -> I
         for path, entry in objects.items():
             name, _, rest = path.partition("/")
             named.setdefault(name, {})[rest] = entry
-        if any("--" in name and name.partition("--")[0] in KINDS for name in named):
+        if any(map(of_folder, named)):
             _log.warning("%s%s/ is a cache of huggingface_hub itself: the mirror's URL has to name it", start, top)
             continue
         for name, files in named.items():

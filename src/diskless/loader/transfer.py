@@ -142,7 +142,8 @@ class Transfer:
     def hurry(self, files: Collection[int]) -> None:
         """Fetch what is missing of these files next: somebody waits for them."""
         with self._lock:
-            self._begin(self._pending.hurry(files))
+            if parts := self._pending.hurry(files):
+                self._begin(parts)
 
     def ask(self, file: int, start: int, end: int) -> None:
         """Fetch these bytes of a file next, and tell as soon as they are there: somebody waits for them."""

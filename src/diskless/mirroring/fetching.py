@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -33,17 +34,25 @@ class Fetching:
         self._stop = threading.Event()
         for path in files:
             self._wanted.put(path)
+        self._seen_bytes = 0
         for number in range(min(_AT_ONCE, len(files))):
-            threading.Thread(target=self._work, name=f"diskless-hub-{number}", daemon=True).start()
+            thread = threading.Thread(target=self._work, name=f"diskless-hub-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # this user has as many as it may
+                if number == 0:
+                    raise
+                break
 
     @property
     def fetched_bytes(self) -> int:
         """How much has come so far, as far as that can be seen."""
-        try:
-            with os.scandir(os.path.join(self._directory, self._repository.folder, "blobs")) as entries:
-                return min(self.size_bytes, sum(entry.stat().st_size for entry in entries))
-        except FileNotFoundError:  # nothing has come yet, or a file has just got its own name
-            return 0
+        # Before anything has come there is no directory, and a file that gets its own name is not seen for a moment.
+        blobs = os.path.join(self._directory, self._repository.folder, "blobs")
+        with contextlib.suppress(FileNotFoundError), os.scandir(blobs) as entries:
+            seen_bytes = sum(entry.stat().st_size for entry in entries)
+            self._seen_bytes = max(self._seen_bytes, min(seen_bytes, self.size_bytes))
+        return self._seen_bytes
 
     def wait(self, tick: Callable[[], None]) -> dict[str, str]:
         """Return where the files lie, by their paths, or raise the first error; `tick` is called meanwhile."""
@@ -57,10 +66,11 @@ class Fetching:
             if isinstance(result, BaseException):
                 raise result
             found[path] = result
+        self._seen_bytes = self.size_bytes
         return found
 
     def free(self) -> None:
-        """Free what has come; what is on its way may come still."""
+        """Free what has come, and what is on its way when it has."""
         self._stop.set()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -69,11 +79,13 @@ class Fetching:
             try:
                 path = self._wanted.get_nowait()
             except queue.Empty:
-                return
+                break
             try:
                 self._done.put((path, self._fetch(path)))
             except BaseException as error:
                 self._done.put((path, error))
+        if self._stop.is_set():
+            self.free()  # what came after the others had gone
 
     def _fetch(self, path: str) -> str:
         """Fetch a file, once more if it is not what the Hub says that it is, and return where it lies."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from diskless import local_files
-from diskless.caches.hub_layout import KINDS
+from diskless.caches.hub_layout import of_folder
 from diskless.caches.libraries import huggingface
 from diskless.errors import NotFound
 from diskless.mirroring import hashes
@@ -95,8 +95,7 @@ def _folders(top: str) -> Iterator[str]:
     except OSError as error:
         raise NotFound(f"no cache of huggingface_hub at {top}: {error.strerror}") from None
     for entry in entries:
-        kind, dashes, name = entry.name.partition("--")
-        if dashes and name and kind in KINDS and entry.is_dir():
+        if of_folder(entry.name) is not None and entry.is_dir():
             yield entry.name
 
 
