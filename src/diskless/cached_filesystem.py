@@ -19,7 +19,7 @@ from diskless.forks import LOCK
 from diskless.handle import File, lazily
 from diskless.job import Job
 from diskless.readahead import SMALL_BYTES
-from diskless.terms import Terms, check
+from diskless.terms import Terms, check, get_ready
 
 # What fsspec itself hands on, or takes out for its own use.
 _OF_FSSPEC = frozenset(
@@ -143,6 +143,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         return found
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        get_ready()  # who asks for a file's size is about to read it
         found: dict[str, Any] = self.fs.info(self._strip_protocol(path), **kwargs)
         return found
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diskless.events import EventFunction
     from diskless.job import Job, Request
     from diskless.progress import Progress
-    from diskless.ram import Backing
+    from diskless.ram.backing import Backing
     from diskless.sources import SourceSpec
 
 _LOADS = ("eager", "background", "lazy")
@@ -84,7 +84,7 @@ class Terms:
         """
         from diskless.job import Job
         from diskless.progress import display
-        from diskless.ram import store_of
+        from diskless.ram.store import store_of
 
         # A bar would stand there for as long as the Mount.
         show = display(self._progress if not lazy or callable(self._progress) else False, self.spec.display)
@@ -145,9 +145,10 @@ def check(
         raise InvalidOption(f"verify= is True or False, not {verify!r:.50}")
     if not isinstance(budget_timeout_s, (int, float)) or not 0 <= budget_timeout_s < float("inf"):
         raise InvalidOption(f"budget_timeout_s= is a number of seconds, 0 or more, not {budget_timeout_s!r:.50}")
-    _get_ready()
+    get_ready()
     from diskless.events import quiet
-    from diskless.ram import choose, parse_size
+    from diskless.ram.backing import choose
+    from diskless.ram.budget import parse_size
     from diskless.sources import resolve
 
     hook = quiet(on_event)
@@ -169,8 +170,8 @@ def check(
     )
 
 
-def _get_ready() -> None:
-    """Import what only a load needs, while the Loader starts.
+def get_ready() -> None:
+    """Import what only a load needs, while the Loader starts; nothing where that was done before.
 
     Under LOCK, so that no fork falls into it: a child forked while another thread is in the midst of an import would
     wait for that thread, which it does not have.
@@ -186,7 +187,7 @@ def _get_ready() -> None:
         import hashlib  # noqa: F401
         import shlex  # noqa: F401
 
-        from diskless import job, progress, ram  # noqa: F401
+        from diskless import job, progress  # noqa: F401
         from diskless.loader import client  # noqa: F401
         from diskless.sources import resolve  # noqa: F401
 
