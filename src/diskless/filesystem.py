@@ -16,7 +16,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import stringify_path
 
 from diskless.forks import LOCK
-from diskless.ram import choose
+from diskless.ram.backing import choose
 from diskless.ram.stream import NO_PICKLE, Stream, open_stream
 from diskless.ram.url import ROOT, canonical, parent
 from diskless.ram.whole import copy_bytes, copy_whole, remove_whole

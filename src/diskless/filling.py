@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from diskless.errors import DisklessError, again
 from diskless.forks import LOCK
-from diskless.ram import RamFile, Store
+from diskless.ram.file import RamFile
+from diskless.ram.store import Store
 
 if TYPE_CHECKING:
     from diskless.loader import client

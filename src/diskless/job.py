@@ -22,8 +22,8 @@ from diskless.forks import LOCK, at_fork
 from diskless.loader.concurrency import FIRST, MOST
 from diskless.loader.plan import MOST_BYTES
 from diskless.progress import Display
-from diskless.ram import FileKey, RamFile, Store
-from diskless.ram.store import Wanted, kept_bytes
+from diskless.ram.file import FileKey, RamFile
+from diskless.ram.store import Store, Wanted, kept_bytes
 from diskless.selection import select
 from diskless.stats import Meter, Stats
 from diskless.window import WINDOW_BYTES

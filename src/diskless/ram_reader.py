@@ -19,7 +19,7 @@ from diskless.window import Window, place
 
 if TYPE_CHECKING:
     from diskless.job import Job
-    from diskless.ram import RamFile
+    from diskless.ram.file import RamFile
 
 # A large read takes what has come in pieces of so much, while the rest comes.
 _PIECE_BYTES = 16 << 20

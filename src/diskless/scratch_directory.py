@@ -7,7 +7,8 @@ from types import TracebackType
 
 from diskless.errors import MountPathError
 from diskless.forks import LOCK
-from diskless.ram import Backing, choose, parse_size
+from diskless.ram.backing import Backing, choose
+from diskless.ram.budget import parse_size
 
 
 class Scratch:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from diskless.errors import AlreadyExists, InvalidURL, NotFound
 from diskless.forks import LOCK
 from diskless.progress import Progress
-from diskless.ram import choose
+from diskless.ram.backing import choose
 from diskless.ram.stream import open_unnamed
 from diskless.sources import SourceSpec, resolve
 from diskless.upload import push

@@ -18,7 +18,7 @@ from diskless.forks import LOCK
 
 if TYPE_CHECKING:
     from diskless.caches.mirror import Mirror
-    from diskless.ram import RamFile
+    from diskless.ram.file import RamFile
 
 
 class HubCache:

@@ -13,7 +13,8 @@ from diskless.caches import libraries, written
 from diskless.caches.place import Place, put
 from diskless.errors import InvalidOption, MountPathError
 from diskless.forks import LOCK
-from diskless.ram import choose, parse_size
+from diskless.ram.backing import choose
+from diskless.ram.budget import parse_size
 from diskless.terms import check
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from diskless.caches.hub_cache import HubCache
     from diskless.caches.mirror import Mirror
     from diskless.errors import DisklessError
-    from diskless.ram import Backing, RamFile
+    from diskless.ram.backing import Backing
+    from diskless.ram.file import RamFile
 
 # As such directories are: NLTK reads nothing that others may write.
 _MODE = 0o755

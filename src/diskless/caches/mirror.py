@@ -12,7 +12,7 @@ from diskless.terms import Terms
 if TYPE_CHECKING:
     from diskless.errors import DisklessError
     from diskless.job import Job
-    from diskless.ram import RamFile
+    from diskless.ram.file import RamFile
     from diskless.sources import Object
 
 

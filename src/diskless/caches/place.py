@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diskless import native_api as native
 
 if TYPE_CHECKING:
-    from diskless.ram import RamFile
+    from diskless.ram.file import RamFile
 
 _MODE = 0o644
 

@@ -101,7 +101,7 @@ def _watch(job: Job, signals: Signals, recording: Recording, line: ProgressLine 
 
 def _summary(job: Job, recording: Recording) -> str:
     from diskless.cli.progress_line import format_rate
-    from diskless.ram import format_size
+    from diskless.ram.budget import format_size
 
     stats = job.stats
     words = [

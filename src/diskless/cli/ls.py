@@ -26,7 +26,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what there is, one file a line, and the sum; returns the exit status."""
     from diskless.loader import client
-    from diskless.ram import format_size
+    from diskless.ram.budget import format_size
     from diskless.selection import patterns, select
     from diskless.sources import resolve
 

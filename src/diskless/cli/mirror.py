@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidOption("--allow and --ignore choose from a repository of the Hub, not --from-cache")
     from diskless.mirroring.from_cache import copy_from_cache
     from diskless.mirroring.from_hub import copy_from_hub
-    from diskless.ram import format_size
+    from diskless.ram.budget import format_size
 
     progress = False if options.json else None
     if cache is not None:
@@ -90,7 +90,7 @@ def _check(url: str, options: argparse.Namespace) -> int:
 
 def _print(checked: Checked) -> None:
     from diskless.cli.ls import printable
-    from diskless.ram import format_size
+    from diskless.ram.budget import format_size
 
     state = "incomplete" if checked.problems else "complete"
     if not checked.problems and checked.unlisted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TextIO
 
-from diskless.ram import format_size
+from diskless.ram.budget import format_size
 from diskless.stats import Stats
 
 

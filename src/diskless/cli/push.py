@@ -23,7 +23,7 @@ def add_command(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Upload, and print what went where; returns the exit status."""
     import diskless
-    from diskless.ram import format_size
+    from diskless.ram.budget import format_size
 
     done = diskless.push(
         options.path,

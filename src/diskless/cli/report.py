@@ -15,7 +15,7 @@ from diskless.cli.recording import Recording
 from diskless.cli.report_charts import memory_chart, parts_chart, throughput_chart
 from diskless.cli.report_style import SCRIPT, STYLE
 from diskless.errors import DisklessError, InvalidOption, redact
-from diskless.ram import format_size
+from diskless.ram.budget import format_size
 from diskless.stats import Stats
 
 _SLOWEST, _RETRIES = 10, 20

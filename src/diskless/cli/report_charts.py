@@ -9,7 +9,7 @@ from html import escape
 from diskless.cli.ls import printable
 from diskless.cli.progress_line import format_rate
 from diskless.cli.recording import Bar, Recording
-from diskless.ram import format_size
+from diskless.ram.budget import format_size
 
 _WIDTH, _LEFT, _RIGHT = 1080, 76, 1068
 _CURVE_HEIGHT = 150

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import platform
 import select
 import threading
 from collections.abc import Callable
@@ -111,7 +110,7 @@ class Gates:
     def _wake(self, word: int) -> None:
         import ctypes  # late: most transfers have nobody waiting
 
-        number = _FUTEX.get(platform.machine())
+        number = _FUTEX.get(os.uname().machine)
         if number is not None:
             address = ctypes.c_uint32.from_buffer(self._page, 4 * word)
             ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.byref(address), _FUTEX_WAKE, _ALL, None, None, 0)
