@@ -26,7 +26,6 @@ from diskless.ram.file import FileKey, RamFile
 from diskless.ram.store import Store, Wanted, kept_bytes
 from diskless.selection import select
 from diskless.stats import Meter, Stats
-from diskless.window import WINDOW_BYTES
 
 if TYPE_CHECKING:
     from diskless.loader import client
@@ -86,13 +85,13 @@ class Job:
         self.kept = False  # by `ramcache::`
         self.aside = False  # nobody joins it any more
         self.single = False  # nobody wants more than one object
-        self.window_bytes: int | None = None  # of the one file that it fills, which is never there as a whole
+        self.windowed = False  # its one file is read through a window, and never there as a whole
         self.shown = False  # by a Mount that does not wait for all bytes
         self.lazy = lazy  # files are fetched when they are opened, until somebody wants all
         # When the store was last asked what it has, on the clock of `time.monotonic`.
         self.listed_at_s = time.monotonic()
         self.files: dict[str, RamFile] = {}
-        self.objects: dict[str, Object] = {}  # what was listed for them
+        self.objects: Sequence[Object] = ()  # what was listed for them
         self._claimed: list[RamFile] = []
         self._transfer: client.Job | None = None
         self.filling = Filling(store)
@@ -172,7 +171,7 @@ class Job:
 
         io.UnsupportedOperation for one that is read through a window.
         """
-        if self.window_bytes and not self._settled.is_set():
+        if self.windowed and not self._settled.is_set():
             raise io.UnsupportedOperation(f"{self.url} is open with once=True, and never there as a whole")
         while self.lazy:
             try:
@@ -362,7 +361,7 @@ class Job:
                 if not self._listed.is_set():
                     names = ["" if is_object else entry.path for entry in objects]
                     self.files = dict(zip(names, files, strict=True))
-                    self.objects = dict(zip(names, objects, strict=True))
+                    self.objects = objects
             self._fetch(transfer, [(objects[position], files[position]) for position in mine], started)
         finally:
             with LOCK:
@@ -491,10 +490,10 @@ class Job:
             self.filling.begin(transfer, work)
         if work:
             if self.request.private and not self._listed.is_set():
-                self.window_bytes = WINDOW_BYTES
+                self.windowed = True
             room = self._room() if self.budget_bytes is not None else None
             lazy = client.Lazy(on_refusal, on_drop, room, self.filling.refuse_range) if self.lazy else None
-            targets = [client.Target(entry, file.fd, -1 if self.window_bytes else file.gate) for entry, file in work]
+            targets = [client.Target(entry, file.fd, -1 if self.windowed else file.gate) for entry, file in work]
             transfer.fetch(
                 targets,
                 on_progress,
@@ -505,7 +504,7 @@ class Job:
                 verify=self.request.verify,
                 most_connections=self._connections(),
                 most_part_bytes=self._most_part_bytes,
-                window_bytes=self.window_bytes,
+                windowed=self.windowed,
             )
         self._listed.set()
         with LOCK:

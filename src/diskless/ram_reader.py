@@ -55,7 +55,7 @@ class RamReader(io.RawIOBase):
         self._position = 0
         self._whole = False
         # With once=True, unless the file is one that others hold, too.
-        self._window = Window() if job.window_bytes else None
+        self._window = Window() if job.windowed else None
         self._released = 0  # what lies before it may be written over
         self._readahead = Readahead(file.size_bytes, _AHEAD_BYTES if self._window else None)
         # Not with a budget: a guess might take the room of what is read.

@@ -11,10 +11,10 @@ from collections.abc import Callable
 WINDOW_BYTES = 64 << 20
 
 
-def place(position: int, window_bytes: int = WINDOW_BYTES) -> tuple[int, int]:
+def place(position: int) -> tuple[int, int]:
     """Return where a byte of the object has its place, and how many have theirs from there on before it goes over."""
-    at = position % window_bytes
-    return at, window_bytes - at
+    at = position % WINDOW_BYTES
+    return at, WINDOW_BYTES - at
 
 
 class Window:

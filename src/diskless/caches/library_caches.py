@@ -92,8 +92,7 @@ class Cache:
 
     def ls(self) -> list[CachedFile]:
         """Return what is in the caches: all files of the mirror, here or not, and what libraries have written."""
-        mirror = {} if self._mirror is None else self._mirror.files
-        of_mirror = {os.fstat(file.fd).st_ino: name for name, file in mirror.items()}
+        of_mirror = {} if self._mirror is None else self._mirror.names()
         found = []
         for root in self.directories:
             for path in written.files(root):
@@ -121,7 +120,7 @@ class Cache:
         """
         if self._push is None or self._mirror is None:
             raise InvalidOption("there is nothing to write to: open the cache with a mirror and write_back=True")
-        of_mirror = {os.fstat(file.fd).st_ino for file in self._mirror.files.values()}
+        of_mirror = self._mirror.names()
         count = 0
         for root, prefix in list(self._roots.items()):
             if self._hub is not None and root in self._hub.directories:

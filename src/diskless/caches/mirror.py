@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,12 @@ class Mirror:
 
     @property
     def objects(self) -> Mapping[str, Object]:
-        """What was listed."""
-        return self._job.objects if self._job is not None else {}
+        """What was listed, by path."""
+        return {entry.path: entry for entry in self._job.objects} if self._job is not None else {}
+
+    def names(self) -> dict[int, str]:
+        """Return the paths of the files by their inodes."""
+        return {os.fstat(file.fd).st_ino: name for name, file in self.files.items()}
 
     @property
     def refusals(self) -> Mapping[str, DisklessError]:

@@ -185,7 +185,7 @@ class Job:
         verify: bool = False,
         most_connections: int = MOST,
         most_part_bytes: int = MOST_BYTES,
-        window_bytes: int | None = None,
+        windowed: bool = False,
     ) -> None:
         """Write every object into its descriptor; returns when all bytes are in place, a lazy one after `fetch_all`.
 
@@ -193,7 +193,7 @@ class Job:
         that is complete, and `on_begun` when the Loader knows what to fetch: from then on it needs nothing of this
         process. With `verify` a file's bytes are what the store has a checksum of by then, or ChecksumMismatch is
         raised, or InvalidOption where it has none. `on_event` is called with each PartFetched and Retried; without it
-        the Loader notes none. With `window_bytes` a file has so many of its object's at a time, over and over again.
+        the Loader notes none. With `windowed` a file has a window of its object's bytes, over and over again.
 
         Raises TransferError, ObjectChanged, LoaderDied, Cancelled, or what the store says.
         """
@@ -202,7 +202,7 @@ class Job:
             "verify": verify,
             "connections": most_connections,
             "part_bytes": most_part_bytes,
-            "window_bytes": window_bytes,
+            "windowed": windowed,
         }
         self._most_bytes = lazy.most_bytes if lazy is not None else None
         self._with_replacements(

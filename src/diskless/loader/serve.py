@@ -14,6 +14,7 @@ from diskless.errors import BudgetExceeded, DescriptorLimit, DisklessError
 from diskless.loader.plan import Part
 from diskless.loader.protocol import Channel, Message, pieces
 from diskless.loader.transfer import Happened, Transfer, known
+from diskless.window import WINDOW_BYTES
 
 if TYPE_CHECKING:
     from diskless.loader.gates import Gates
@@ -51,7 +52,7 @@ class Service:
         self._lazy = self._all_wanted = False
         self._room: Room | None = None  # where lazy files find it
         self._most_bytes: int | None = None  # that lazy files may take
-        self._window_bytes: int | None = None  # that one of them takes
+        self._windowed = False  # one of them is read through a window
         self._incomplete = False  # not all files arrived: nothing is fetched
         self._ended = threading.Event()
         self._verifying: threading.Thread | None = None
@@ -186,8 +187,7 @@ class Service:
             from diskless.loader.trace import Trace  # late: most transfers do without
 
             trace = Trace(self._entries.append)
-        window: Any = message.get("window_bytes")
-        self._window_bytes = window
+        self._windowed = bool(message.get("windowed"))
         transfer = self._transfer = Transfer(
             self._source,
             self._files,
@@ -199,7 +199,7 @@ class Service:
             verify=bool(message["verify"]),
             most_connections=int(str(message["connections"])),
             most_part_bytes=int(str(message["part_bytes"])),
-            window_bytes=window,
+            windowed=self._windowed,
             trace=trace,
         )
         self._missing = []
@@ -287,7 +287,8 @@ class Service:
         from diskless.loader.room import LazyFile
 
         entry, fd = self._files[number]
-        return LazyFile(fd, min(entry.size_bytes, self._window_bytes or entry.size_bytes), entry.key)
+        most_bytes = WINDOW_BYTES if self._windowed else entry.size_bytes
+        return LazyFile(fd, min(entry.size_bytes, most_bytes), entry.key)
 
     def _complete_file(self, number: int) -> None:
         """Let in who waits for a file, sealed unless it may be dropped. Others are sealed by the user's process."""

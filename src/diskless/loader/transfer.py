@@ -58,8 +58,8 @@ class Transfer:
     """One set of objects on its way. `start`, then the outcome goes to `on_end`, once: None, or the first error.
 
     With `on_failure` it is lazy: a file is fetched when `hurry` asks for it, and one that cannot be had is told there
-    and ends nothing, until `fetch_all` asks for the rest. With `window_bytes` a file has so many of its object's at a
-    time; who asks sees to it that nothing is written over which is still to be read.
+    and ends nothing, until `fetch_all` asks for the rest. With `windowed` a file has a window of its object's bytes;
+    who asks sees to it that nothing is written over which is still to be read.
 
     After an error other connections may still be in the midst of an answer that stalls: `join` waits for them, and
     until then they may write to the descriptors.
@@ -78,7 +78,7 @@ class Transfer:
         verify: bool = False,
         most_connections: int = MOST,
         most_part_bytes: int = MOST_BYTES,
-        window_bytes: int | None = None,
+        windowed: bool = False,
         trace: Trace | None = None,
     ) -> None:
         self._trace = trace
@@ -88,7 +88,7 @@ class Transfer:
         self._on_file = on_file
         self._on_failure = on_failure
         self._on_end = on_end
-        self._window_bytes = window_bytes
+        self._windowed = windowed
         self._stop = threading.Event()
         # Guards everything below. Bytes are moved without it.
         self._lock = threading.Lock()
@@ -391,8 +391,8 @@ class Transfer:
         written = 0
         while written < view.nbytes:
             at, rest = position + written, view[written:]
-            if self._window_bytes:
-                at, most = place(at, self._window_bytes)
+            if self._windowed:
+                at, most = place(at)
                 rest = rest[:most]
             try:
                 written += os.pwrite(fd, rest, at)
