@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -62,12 +62,15 @@ class MirrorBucket:
         found = self._upload.objects(f"{self._prefix}{folder}/")
         return {entry.key[len(self._prefix) :]: entry for entry in found}
 
-    def names(self, paths: Iterable[str]) -> dict[str, str]:
-        """Return the Hub's names of the bytes of objects, of those that were written with them."""
-        wanted = list(paths)
+    def holding(self, there: Mapping[str, Object], wanted: Mapping[str, tuple[int, str]]) -> set[str]:
+        """Return which of these paths have, of the `objects` that are there, the size and the Hub's name of the bytes.
+
+        What was written without that name counts as other bytes.
+        """
+        sized = [path for path, (size, _) in wanted.items() if path in there and there[path].size_bytes == size]
         with ThreadPoolExecutor(CONNECTIONS, "diskless-names") as pool:
-            told = pool.map(lambda path: self._upload.metadata(self._prefix + path).get(_HASH), wanted)
-            return {path: name for path, name in zip(wanted, told, strict=True) if name}
+            told = pool.map(lambda path: self._upload.metadata(self._prefix + path).get(_HASH), sized)
+            return {path for path, name in zip(sized, told, strict=True) if name == wanted[path][1]}
 
     def abort_left_behind(self, folder: str) -> None:
         """Abort the multipart uploads below a folder: of a copy that was killed, since one is made at a time."""

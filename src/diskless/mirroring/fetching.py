@@ -47,6 +47,8 @@ class Fetching:
     @property
     def fetched_bytes(self) -> int:
         """How much has come so far, as far as that can be seen."""
+        if self._seen_bytes == self.size_bytes:
+            return self._seen_bytes
         # Before anything has come there is no directory, and a file that gets its own name is not seen for a moment.
         blobs = os.path.join(self._directory, self._repository.folder, "blobs")
         with contextlib.suppress(FileNotFoundError), os.scandir(blobs) as entries:

@@ -122,14 +122,9 @@ def _part(file: _File) -> str:
 
 def _missing(bucket: MirrorBucket, folder: str, files: list[_File]) -> list[_File]:
     """Return the files, without the names of revisions, that the mirror lacks, or may have with other bytes."""
-    there = bucket.objects(folder)
-    sized = [
-        file.path
-        for file in files
-        if file.name and file.path in there and there[file.path].size_bytes == file.local.size_bytes
-    ]
-    names = bucket.names(sized)
-    return [file for file in files if _part(file) != _LAST and (not file.name or names.get(file.path) != file.name)]
+    named = {file.path: (file.local.size_bytes, file.name) for file in files if file.name}
+    held = bucket.holding(bucket.objects(folder), named)
+    return [file for file in files if _part(file) != _LAST and file.path not in held]
 
 
 def _outgoing(file: _File) -> Outgoing:

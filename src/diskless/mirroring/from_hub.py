@@ -77,12 +77,13 @@ def copy_from_hub(
     try:
         there = bucket.objects(repository.folder)
         start = f"{repository.folder}/snapshots/{repository.commit}/"
-        sized = {path for path, file in chosen.items() if _has_size(there.get(start + path), file.size_bytes)}
-        names = bucket.names(start + path for path in sized)
-        missing = {path: file for path, file in chosen.items() if names.get(start + path) != file.etag}
+        held = bucket.holding(there, {start + path: (file.size_bytes, file.etag) for path, file in chosen.items()})
+        missing = {path: file for path, file in chosen.items() if start + path not in held}
         bucket.abort_left_behind(repository.folder)
         kept = {
-            path: file for path, file in repository.files.items() if _has_size(there.get(start + path), file.size_bytes)
+            path: file
+            for path, file in repository.files.items()
+            if start + path in there and there[start + path].size_bytes == file.size_bytes
         }
         bucket.put(f"{repository.folder}/trees/{repository.commit}.json", listing({**kept, **chosen}))
         total_bytes = sum(file.size_bytes for file in chosen.values())
@@ -141,10 +142,6 @@ def _chosen(
     entries = [Object(path, path, file.size_bytes, None, None, 0) for path, file in sorted(repository.files.items())]
     left = selection.select(Listing(entries, [], False), allowed, ignored, repository.name)
     return {entry.path: repository.files[entry.path] for entry in left}
-
-
-def _has_size(entry: Object | None, size_bytes: int) -> bool:
-    return entry is not None and entry.size_bytes == size_bytes
 
 
 def _hub_cache() -> str:
