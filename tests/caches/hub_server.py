@@ -6,16 +6,14 @@ from the redirect, and would follow a redirect to the same origin instead.
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 
 from tests.caches.hub_routes import Answer, Request, answer
 from tests.caches.repository import Repository
+from tests.restarting_server import Listener, RestartingServer
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def first(count: int, fault: Fault, where: str = "") -> Plan:
     return plan
 
 
-class HubServer:
+class HubServer(RestartingServer):
     """Serves `repositories` at `endpoint`: models by `org/name`, datasets by `datasets/org/name`."""
 
     def __init__(self, repositories: Mapping[str, Repository] | None = None, *, page_size: int = 1000) -> None:
@@ -59,7 +57,7 @@ class HubServer:
         self.lock = threading.Lock()  # guards the two lists
         self.requests: list[Request] = []
         self.unknown: list[Request] = []  # what no hub that is written here knows to answer
-        self._servers: list[_HTTPServer] = []
+        self._servers: list[_Listener] = []
         self._ports = [0, 0]
 
     @property
@@ -70,30 +68,16 @@ class HubServer:
     def cdn(self) -> str:
         return f"http://127.0.0.1:{self._ports[1]}"
 
-    def __enter__(self) -> HubServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def start(self) -> None:
         """Listen, at the ports of the last time."""
-        self._servers = [_HTTPServer(("127.0.0.1", port), self, bool(which)) for which, port in enumerate(self._ports)]
-        self._ports = [server.server_address[1] for server in self._servers]
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self._servers = [_Listener(port, self, bool(which)) for which, port in enumerate(self._ports)]
+        self._ports = [server.port for server in self._servers]
 
     def stop(self) -> None:
         """Refuse connections from now on and end those there are."""
         servers, self._servers = self._servers, []
         for server in servers:
-            server.shutdown()
-            server.socket.close()
-            server.disconnect()
-            server.server_close()  # joins the threads that answer
+            server.end()
 
     def asked(self) -> list[str]:
         """All requests so far, as `GET /path?query 200`, and those before are forgotten."""
@@ -114,38 +98,16 @@ class HubServer:
         return token in self.tokens or any(token in each.readers for each in self.repositories.values())
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], hub: HubServer, is_cdn: bool) -> None:
+class _Listener(Listener):
+    def __init__(self, port: int, hub: HubServer, is_cdn: bool) -> None:
         self.hub, self.is_cdn = hub, is_cdn
-        self.connections: set[socket.socket] = set()
-        super().__init__(address, _Handler)
-
-    def disconnect(self) -> None:
-        with self.hub.lock:
-            for connection in self.connections:
-                _end(connection)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that is killed ends its connections as it likes
+        super().__init__(port, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # the body would wait for the client to acknowledge the head
-    server: _HTTPServer
-
-    def setup(self) -> None:
-        super().setup()
-        with self.server.hub.lock:
-            self.server.connections.add(self.connection)
-
-    def finish(self) -> None:
-        with self.server.hub.lock:
-            self.server.connections.remove(self.connection)
-        super().finish()
+    server: _Listener
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -182,8 +144,3 @@ class _Handler(BaseHTTPRequestHandler):
             request.sent = len(body)
             self.connection.sendall(body)
             self.close_connection |= fault.close_after is not None
-
-
-def _end(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it has ended
-        connection.shutdown(socket.SHUT_RDWR)

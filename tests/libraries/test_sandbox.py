@@ -145,17 +145,12 @@ def test_a_model_is_loaded_where_nothing_can_be_written(s3_env, models_url, mode
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("script", [LOAD_IN_SCRATCH, LOAD_IN_CACHE], ids=["by path", "by name"])
 @needs_sandbox
-def test_with_a_scratch_over_tmp_no_directory_need_be_writable(s3_env, models_url, models_on_disk, tmp_path):
-    lines = _load(LOAD_IN_SCRATCH, models_url, tmp_path / "trace", tmp=False)
-    assert lines["left"] == "[]"
-    assert float(lines["sum"]) == _sum_from_disk(models_on_disk / "minilm")
-
-
-@pytest.mark.timeout(300)
-@needs_sandbox
-def test_models_are_loaded_by_name_where_nothing_can_be_written(s3_env, models_url, models_on_disk, tmp_path):
-    lines = _load(LOAD_IN_CACHE, models_url, tmp_path / "trace", tmp=False)
+def test_with_a_scratch_over_tmp_no_directory_need_be_writable(
+    s3_env, models_url, models_on_disk, tmp_path, script: str
+):
+    lines = _load(script, models_url, tmp_path / "trace", tmp=False)
     assert lines["left"] == "[]"
     assert float(lines["sum"]) == _sum_from_disk(models_on_disk / "minilm")
 

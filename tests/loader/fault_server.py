@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import math
@@ -14,11 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.restarting_server import Listener, RestartingServer
 
 BUCKET = "faulty"
 
@@ -62,7 +62,7 @@ class Get:
 Plan = Callable[[Get], Fault | None]
 
 
-class FaultServer:
+class FaultServer(RestartingServer):
     """Serves `objects` (bytes by key) of one bucket to `storage_options`."""
 
     def __init__(
@@ -86,9 +86,8 @@ class FaultServer:
         self.gets: list[Get] = []
         self.list_requests = 0
         self.heads: list[str] = []  # keys
-        self.connections: list[socket.socket] = []
         self.hanging = threading.Event()  # set once an answer hangs
-        self._http: ThreadingHTTPServer | None = None
+        self._http: _Listener | None = None
         self._port = 0
 
     @property
@@ -107,21 +106,11 @@ class FaultServer:
         client = {"region_name": given["region"], "endpoint_url": given["endpoint_url"]}
         return {"key": given["key"], "secret": given["secret"], "client_kwargs": client, "skip_instance_cache": True}
 
-    def __enter__(self) -> FaultServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def start(self) -> None:
         """Listen, at the port of the last time."""
         self.stopped = threading.Event()
-        self._http = _HTTPServer(("127.0.0.1", self._port), self)
-        self._port = self._http.server_address[1]
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self._http = _Listener(self._port, self)
+        self._port = self._http.port
 
     def stop(self) -> None:
         """Refuse connections from now on and end those there are."""
@@ -129,16 +118,7 @@ class FaultServer:
         if http is None:
             return
         self.stopped.set()
-        http.shutdown()
-        http.socket.close()
-        self.disconnect()
-        http.server_close()  # joins the threads that answer
-
-    def disconnect(self) -> None:
-        """End the connections there are."""
-        with self.lock:
-            for connection in self.connections:
-                _end(connection)
+        http.end()
 
     def sent_bytes(self, key: str) -> int:
         """All bytes of this object that were sent, those that were sent twice counted twice."""
@@ -155,31 +135,15 @@ def _etag(data: bytes) -> str:
     return f'"{hashlib.md5(data).hexdigest()}"'
 
 
-class _HTTPServer(ThreadingHTTPServer):
-    daemon_threads = False
-    request_queue_size = 64
-
-    def __init__(self, address: tuple[str, int], faults: FaultServer) -> None:
+class _Listener(Listener):
+    def __init__(self, port: int, faults: FaultServer) -> None:
         self.faults = faults
-        super().__init__(address, _Handler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that is killed ends its connections as it likes
+        super().__init__(port, _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _HTTPServer
-
-    def setup(self) -> None:
-        super().setup()
-        with self.server.faults.lock:
-            self.server.faults.connections.append(self.connection)
-
-    def finish(self) -> None:
-        with self.server.faults.lock:
-            self.server.faults.connections.remove(self.connection)
-        super().finish()
+    server: _Listener
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -339,8 +303,3 @@ def _is_gone(client: socket.socket) -> bool:
         return False
     except OSError:
         return True
-
-
-def _end(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it has ended
-        connection.shutdown(socket.SHUT_RDWR)
