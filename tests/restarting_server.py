@@ -48,11 +48,15 @@ class Listener(ThreadingHTTPServer):
         """Refuse connections from now on and end those there are."""
         self.shutdown()
         self.socket.close()
+        self.disconnect()
+        self.server_close()  # joins the threads that answer
+
+    def disconnect(self) -> None:
+        """End the connections there are."""
         with self._lock:
             for connection in self._connections:
                 with contextlib.suppress(OSError):  # it has ended
                     connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()  # joins the threads that answer
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._lock:

@@ -120,6 +120,11 @@ class FaultServer(RestartingServer):
         self.stopped.set()
         http.end()
 
+    def disconnect(self) -> None:
+        """End the connections there are."""
+        if self._http is not None:
+            self._http.disconnect()
+
     def sent_bytes(self, key: str) -> int:
         """All bytes of this object that were sent, those that were sent twice counted twice."""
         gets = [get for get in self.gets if get.key == key]
