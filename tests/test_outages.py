@@ -15,6 +15,7 @@ import pytest
 import diskless
 from diskless.loader import process
 from tests.loader.fault_server import Fault, FaultServer, Get
+from tests.programs import until
 
 MIB = 1 << 20
 BIG = os.urandom(20 * MIB)
@@ -22,7 +23,8 @@ BIG = os.urandom(20 * MIB)
 
 @contextmanager
 def _leaving(back_after_s: float | None) -> Iterator[FaultServer]:
-    """A server that goes, with all its connections, when four answers are half said; it may come back."""
+    """A server that goes, with all its connections, when `a/small` and four halves of answers are said; it may come
+    back."""
     go = threading.Event()
 
     def plan(get: Get) -> Fault | None:
@@ -34,6 +36,7 @@ def _leaving(back_after_s: float | None) -> Iterator[FaultServer]:
 
     def leave() -> None:
         go.wait()
+        until(lambda: any(get.sent for get in server.gets if get.key == "a/small"))
         server.stop()
         if back_after_s is not None:
             time.sleep(back_after_s)  # an outage takes time
