@@ -24,6 +24,7 @@ from typing import Any
 import diskless
 from benchmarks import control_group
 from benchmarks.fault_plan import ANSWER_S, CHUNK_BYTES, PART_BYTES, STALL_S
+from diskless import job
 from diskless.loader import process, start
 
 _SETTINGS = f"""
@@ -58,6 +59,7 @@ class RenewingSession:
 def main() -> None:
     begin, program = start._PROGRAM.split("from diskless.loader.main")
     start._PROGRAM = f"{begin}exec({_SETTINGS!r}); from diskless.loader.main{program}"
+    job.MOST_BYTES = PART_BYTES  # what the Loader is asked for
     print(json.dumps(os.getpid()), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

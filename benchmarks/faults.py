@@ -106,8 +106,10 @@ def benchmark(*, loads: int, parts: int, seed: int, say: Callable[[str], None]) 
 
 def judge(loads: list[Load], left_over: list[str]) -> list[Verdict]:
     wrong = sum(bool(load.wrong) for load in loads)
+    coarse = sum(load.error is None and load.requests < load.parts for load in loads)
     return [
         Verdict(f"of {len(loads)} loads end otherwise than they have to, or leave something", wrong, "0", wrong == 0),
+        Verdict("loads arrived in fewer requests than they have parts", coarse, "0", coarse == 0),
         Verdict("processes are left in the end", len(left_over), "0", not left_over),
     ]
 
