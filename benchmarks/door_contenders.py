@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -245,3 +246,8 @@ DOORS = {
 if __name__ == "__main__":
     CONTENDERS.update(DOORS)
     contender_process.main()
+    if "fsspec.parquet" in sys.modules:
+        # pyarrow's threads free what they read a little after it has returned, and abort a process whose interpreter
+        # ends meanwhile (apache/arrow#34314), in 1 of 70 runs on either filesystem. For files of its own diskless
+        # waits, but these are fsspec's.
+        os._exit(0)
