@@ -33,23 +33,37 @@ _private = itertools.count(1)
 _PYARROW_S = 0.25
 
 
+class _Reader(io.BufferedReader):
+    """What is closed with the last who has it, or a method of it: `open(url).read()` needs no File any more."""
+
+    raw: RamReader
+
+    def __del__(self) -> None:
+        self.raw.forgotten = True
+        self.close()
+
+
 class File(io.BufferedIOBase):
     """An object, open for reading; made by `open`. Several threads may use it, as any file of Python's.
 
     A read waits for the bytes that it asks for. What is handed out as a number, a path or a buffer waits for all of
     them first, since nobody can make the kernel wait later.
 
+    After a read that failed it has no position: a seek from the beginning or the end gives it one.
+
     It is no `io.BufferedReader`, though it reads by one: numpy would read what is one and has a path by that, from its
     beginning.
     """
+
+    blocksize = BUFFER_BYTES  # as fsspec's files say how much they read at once
+    _mount: Mount | None = None  # guarded by the lock
 
     def __init__(self, url: str, arguments: Mapping[str, Any], raw: RamReader) -> None:
         self._url = url
         self._arguments = arguments
         self._raw = raw
         _alive.add(self)
-        self._reader = reader = io.BufferedReader(raw, BUFFER_BYTES)
-        self._mount: Mount | None = None  # guarded by the lock
+        self._reader = reader = _Reader(raw, BUFFER_BYTES)
         self._lock = threading.Lock()
         # Bound here, so that a small read costs no more than one of a file on a disk.
         for name in ("read", "read1", "readinto", "readinto1", "readline", "peek", "seek", "tell"):
@@ -111,16 +125,21 @@ class File(io.BufferedIOBase):
         """Return all bytes without a copy, read-only; they stay for as long as somebody holds the buffer."""
         return self._raw.buffer()
 
+    def flush(self) -> None:
+        self._reader.flush()
+
     def close(self) -> None:
         """Let go of the file; its bytes are freed unless others hold them. Closing twice does nothing."""
         self._reader.close()
+        self._unmount(elsewhere=False)
+
+    def _unmount(self, *, elsewhere: bool) -> None:
         mount, self._mount = self._mount, None
         if mount is not None:
-            end(mount.close, elsewhere=self._raw.forgotten)
+            end(mount.close, elsewhere=elsewhere)
 
     def __del__(self) -> None:
-        self._raw.forgotten = True
-        self.close()
+        self._unmount(elsewhere=True)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         if self._arguments.get("once"):
@@ -201,15 +220,15 @@ def open(
             takes files and paths would take it for one, and fetch all. Its `path` does that, too.
         once: True, for readers that go from the front to the back: what was read is written over by what comes, so that
             a window of at most 64 MiB is in RAM and never the object. Going back behind the window is
-            `io.UnsupportedOperation`; there is no `fileno`, `path` and `getbuffer`. What is in RAM already is read from
-            there.
+            `io.UnsupportedOperation`; there is no `fileno`, `path` and `getbuffer`, and the file is no `os.PathLike`.
+            What is in RAM already is read from there.
         encoding, errors, newline: of text, as the builtin `open` has them.
         verify, session, storage_options, fs, backing, budget, budget_timeout_s, progress, on_event: as for `mount`.
             With `verify` the file is returned when all of it was compared.
 
     Returns:
-        A `File` (an `io.BufferedIOBase`; one that is not lazy is a `PathFile`, which can be given for its path), an
-        `UploadFile` (an `io.BufferedRandom`), or an `io.TextIOWrapper` of one.
+        A `File` (an `io.BufferedIOBase`; one that is neither lazy nor read once is a `PathFile`, which can be given for
+        its path), an `UploadFile` (an `io.BufferedRandom`), or an `io.TextIOWrapper` of one.
 
     Raises:
         ValueError: `mode` makes no sense.
@@ -244,7 +263,13 @@ def open(
             backing=backing,
             progress=progress,
         )
-        return _TextUpload(written, encoding, errors, newline) if text else written
+        if not text:
+            return written
+        try:
+            return _TextUpload(written, mode, encoding, errors, newline)
+        except BaseException:
+            written.discard()
+            raise
     if not isinstance(once, bool):
         raise InvalidOption(f"once= is True or False, not {once!r:.50}")
     if once and verify:
@@ -279,8 +304,9 @@ def open(
                 job.fetch_all()
             if verify or load == "eager":
                 job.wait()
-            file = PathFile(url, {**arguments, "once": once}, RamReader(job, once=once))
-    return io.TextIOWrapper(file, encoding, errors, newline) if text else file
+            kind_of_file = File if once else PathFile
+            file = kind_of_file(url, {**arguments, "once": once}, RamReader(job, once=once))
+    return _Text(file, mode, encoding, errors, newline) if text else file
 
 
 _FileT = TypeVar("_FileT", bound=File)
@@ -307,19 +333,49 @@ def _released_on_error(job: Job) -> Iterator[None]:
         raise
 
 
-class _TextUpload(io.TextIOWrapper):
+class _Text(io.TextIOWrapper):
+    """Text that tells its mode, as that of the builtin `open` does."""
+
+    mode = ""
+
+    def __init__(
+        self, buffer: File | UploadFile, mode: str, encoding: str | None, errors: str | None, newline: str | None
+    ) -> None:
+        super().__init__(buffer, encoding, errors, newline)
+        self.mode = mode
+
+
+class _TextUpload(_Text):
     """Text that is uploaded as its bytes are."""
+
+    buffer: UploadFile
+
+    def __enter__(self) -> _TextUpload:
+        self.buffer.__enter__()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self.buffer.discard()  # type: ignore[attr-defined]  # an UploadFile
-        super().__exit__(kind, error, trace)
+        self._flush_or_discard(error)
+        self.buffer.__exit__(kind, error, trace)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._flush_or_discard(None)
+            self.buffer.close()
+
+    def _flush_or_discard(self, error: BaseException | None) -> None:
+        """Write what is not written yet; in a forked child it is the parent's to write."""
+        if error is not None or self.buffer.inherited:
+            self.buffer.discard()
+        else:
+            self.flush()
 
     def __del__(self) -> None:
-        if not self.closed:
-            self.buffer.__del__()  # type: ignore[attr-defined]  # which uploads nothing, and says so
+        with contextlib.suppress(ValueError):  # never made, or detached
+            if not self.closed:
+                self.buffer.__del__()  # which uploads nothing, and says so
 
 
 def _check_mode(mode: str, encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, bool]:

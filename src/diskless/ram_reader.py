@@ -52,7 +52,8 @@ class RamReader(io.RawIOBase):
         self.job = job
         self._file = file
         self._pid = os.getpid()
-        self._position = 0
+        self._position: int | None = 0
+        self._sought = True  # and nothing was read from there: who buffers has no bytes that were before
         self._whole = False
         # With once=True, unless the file is one that others hold, too.
         self._window = Window() if job.windowed else None
@@ -83,22 +84,35 @@ class RamReader(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         self._check()
-        bases = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}
-        if whence not in bases:
+        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
             raise ValueError(f"whence={whence!r:.20} is none of 0, 1, 2")
-        if bases[whence] + offset < 0:
-            raise ValueError(f"{self.name}: there is no position {bases[whence] + offset}")
-        self._position = bases[whence] + offset
+        base = self.tell() if whence == os.SEEK_CUR else self.size if whence == os.SEEK_END else 0
+        if base + offset < 0:
+            raise ValueError(f"{self.name}: there is no position {base + offset}")
+        self._position, self._sought = base + offset, True
         return self._position
 
     def tell(self) -> int:
         self._check()
+        if self._position is None:
+            raise OSError(
+                f"{self.name} has no position since a read of it failed, with whose buffer bytes were lost: seek from "
+                "the beginning (0) or the end (2) first"
+            )
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        self._check()
         view = memoryview(buffer).cast("B")
-        start = self._position
+        start = self.tell()
+        if not self._sought:
+            self._position = None  # until the bytes are there
+        count = self._read(view, start)
+        self._position, self._sought = start + count, False
+        if self._window:
+            self._released = max(self._released, self._position - _BEHIND_BYTES)
+        return count
+
+    def _read(self, view: memoryview, start: int) -> int:
         end = min(start + len(view), self.size)
         if start >= end:
             return 0
@@ -114,15 +128,10 @@ class RamReader(io.RawIOBase):
                 self._ask_ahead(self._strides, span)
             self._wait_for(start, piece, span)
             end = end if self._whole else piece
-        count = self._copy(view[: end - start], start)
-        self._position = start + count
-        if self._window:
-            self._released = max(self._released, self._position - _BEHIND_BYTES)
-        return count
+        return self._copy(view[: end - start], start)
 
     def readall(self) -> bytes:
-        self._check()
-        return _filled(max(0, self.size - self._position), lambda view, done: self.readinto(view))
+        return _filled(max(0, self.size - self.tell()), lambda view, done: self.readinto(view))
 
     def descriptor(self, position: int) -> int:
         """Return a descriptor that stands at `position`, once all bytes are there."""
@@ -231,8 +240,9 @@ class RamReader(io.RawIOBase):
     def _look_whether_whole(self) -> None:
         """A lazy load that has all it could want ends, and its file is as good as that of any other."""
         if not self._window and self._file.filler is self.job.filling and not self._missing(0, self.size):
-            self.job.fetch_all()
-            self._whole = True
+            with contextlib.suppress(BudgetExceeded):  # then it stays one that may be dropped
+                self.job.fetch_all()
+                self._whole = True
 
     def _missing(self, start: int, end: int) -> Sequence[tuple[int, int]]:
         with LOCK:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
@@ -23,9 +24,12 @@ class UploadFile(io.BufferedRandom):
 
     It is uploaded by `close` alone. An exception in its ``with`` block, an interpreter that ends, or nobody's closing
     it uploads nothing. Where the upload fails, `close` raises and the file stays open: closing it again tries again.
+    What wraps it and closes it, as an `io.TextIOWrapper` does, may do so for an exception: the ``with`` is to be its.
     """
 
     _made = False
+    _in_block = False
+    _handled: BaseException | None = None  # when its block began
 
     def __init__(
         self,
@@ -72,6 +76,11 @@ class UploadFile(io.BufferedRandom):
         """The URL."""
         return self.url
 
+    @property
+    def inherited(self) -> bool:
+        """Whether a process opened it that this one was forked from, and which it is to be uploaded by."""
+        return os.getpid() != self._pid
+
     def close(self) -> None:
         """Upload what was written, and let go of it. Closing twice does nothing.
 
@@ -80,8 +89,10 @@ class UploadFile(io.BufferedRandom):
         """
         if self.closed:
             return
-        if os.getpid() == self._pid:
+        if not self.inherited:
             self.flush()
+            if self._in_block and sys.exc_info()[1] is not self._handled:
+                return  # who closes it does so for an exception, perhaps: the end of the block sees whether it comes
             push(
                 f"/proc/self/fd/{self.fileno()}",
                 self._target,
@@ -94,15 +105,24 @@ class UploadFile(io.BufferedRandom):
 
     def discard(self) -> None:
         """Close the file, and upload nothing."""
-        if not self.closed and os.getpid() != self._pid:
+        if not self.closed and self.inherited:
             # What the parent had not written yet is its to write, into the file that both have.
             with open(os.devnull, "wb") as null:
                 os.dup2(null.fileno(), self.fileno(), inheritable=False)
         super().close()
 
+    def detach(self) -> NoReturn:
+        """Refuse: what is beneath knows nothing of the object."""
+        raise io.UnsupportedOperation(f"{self.url} cannot be detached from what uploads it")
+
+    def __enter__(self) -> UploadFile:
+        self._in_block, self._handled = True, sys.exc_info()[1]
+        return super().__enter__()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._in_block, self._handled = False, None
         if error is None:
             self.close()
         else:

@@ -125,6 +125,19 @@ def test_there_is_nothing_that_needs_it_whole(server):
             pickle.dumps(file)
 
 
+def test_what_takes_files_and_paths_takes_it_for_a_file(bucket, s3_env):
+    import gzip
+
+    import pandas
+
+    bucket.put("table.csv", b"a,b\n1,2\n")
+    bucket.put("text.gz", gzip.compress(b"text"))
+    with diskless.open(f"{bucket.url}/table.csv", once=True) as file:
+        assert not isinstance(file, os.PathLike) and pandas.read_csv(file).to_dict("list") == {"a": [1], "b": [2]}
+    with diskless.open(f"{bucket.url}/text.gz", once=True) as file, gzip.open(file) as text:
+        assert text.read() == b"text"
+
+
 def test_it_is_never_shared(server):
     with _once(server, "large.bin") as first, _once(server, "large.bin") as second:
         assert first.read() == second.read() == LARGE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import io
 import mmap
@@ -16,6 +17,7 @@ import pytest
 import diskless
 from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import loader_pids
+from tests.programs import until
 
 MIB = 1 << 20
 DATA = os.urandom(5 * MIB + 17)
@@ -385,3 +387,51 @@ def test_the_buffer_is_no_larger_than_what_a_read_fetches():
     from diskless import readahead
 
     assert readahead.BUFFER_BYTES <= readahead._LEAST_BYTES
+
+
+@pytest.mark.parametrize("load", ["background", "lazy"])
+def test_a_method_outlives_its_file(server, backing, load):
+    """As that of a file on a disk does: `open(path).read()`, or what keeps `file.read` alone."""
+    assert _open(server, "model.bin", load=load, backing=backing).read() == DATA
+    blocks = iter(functools.partial(_open(server, "model.bin", load=load, backing=backing).read, MIB), b"")
+    assert b"".join(blocks) == DATA
+    del blocks
+    gc.collect()
+    until(lambda: diskless.usage().files == 0)
+
+
+def test_what_unpickles_from_a_file_that_nobody_has(bucket, s3_env):
+    bucket.put("p", pickle.dumps({"a": 1}))
+    assert pickle.Unpickler(diskless.open(f"{bucket.url}/p")).load() == {"a": 1}
+
+
+def test_a_file_has_no_position_after_a_read_that_failed(server, backing):
+    """What was in its buffer is lost: reading on would skip it."""
+    gone = {"large.bin"}
+    server.plan = lambda get: Fault(status=403, code="AccessDenied") if get.start >= 20 * MIB and gone else Fault()
+    with _open(server, "large.bin", load="lazy", backing=backing) as file:
+        assert file.read(10) == LARGE[:10]
+        with pytest.raises(diskless.AccessDenied):
+            file.read(30 * MIB)
+        for fails in (file.tell, file.read, lambda: file.read(10), lambda: file.seek(1, os.SEEK_CUR)):
+            with pytest.raises(OSError, match=r"no position since a read of it failed.*seek"):
+                fails()
+        gone.clear()
+        file.seek(10)
+        assert file.read(30 * MIB) == LARGE[10 : 10 + 30 * MIB]
+
+
+def test_text_tells_its_mode(bucket, s3_env):
+    for mode in ("w", "xt"):
+        with diskless.open(f"{bucket.url}/{mode}", mode) as file:
+            assert file.mode == mode
+    with diskless.open(f"{bucket.url}/w", "r") as file:
+        assert file.mode == "r"
+
+
+def test_flushing_what_is_closed(server):
+    file = _open(server, "model.bin")
+    file.flush()
+    file.close()
+    with pytest.raises(ValueError, match="closed file"):
+        file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import pickle
 import subprocess
@@ -144,6 +145,74 @@ def test_a_forked_child_uploads_nothing(bucket, url):
     assert os.waitpid(pid, 0)[1] == 0 and bucket.keys() == []
     file.close()
     assert bucket.get("new") == b"parent's"
+
+
+@pytest.mark.parametrize("in_block", [False, True])
+def test_a_forked_child_writes_no_text_of_its_parents(bucket, url, in_block):
+    file = diskless.open(f"{url}/new", "w")
+    file.write("one\n")
+    pid = os.fork()
+    if pid == 0:
+        if in_block:
+            with file:
+                pass
+        file.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0 and bucket.keys() == []
+    file.write("two\n")
+    file.close()
+    assert bucket.get("new") == b"one\ntwo\n"
+
+
+def test_what_wraps_it_and_closes_it_for_an_exception_uploads_nothing(bucket, url):
+    with (
+        pytest.raises(ZeroDivisionError),
+        diskless.open(f"{url}/new", "wb") as file,
+        io.TextIOWrapper(file) as text,
+    ):
+        text.write("half")
+        raise ZeroDivisionError
+    assert file.closed and bucket.keys() == []
+
+
+def test_what_wraps_it_and_closes_it_uploads(bucket, url):
+    with diskless.open(f"{url}/new", "wb") as file, io.TextIOWrapper(file) as text:
+        text.write("all")
+    assert bucket.get("new") == b"all"
+    with diskless.open(f"{url}/other", "wb") as file:
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            file.write(b"handled")
+            file.close()
+    assert file.closed and bucket.get("other") == b"handled"
+    with diskless.open(f"{url}/third", "wb") as file:
+        file.write(b"closed")
+        file.close()
+        assert bucket.get("third") == b"closed"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [{"encoding": "nope"}, {"newline": "x"}])
+def test_text_of_no_kind_leaves_nothing(bucket, url, wrong):
+    with pytest.raises((LookupError, ValueError)):
+        diskless.open(f"{url}/new", "w", **wrong)
+    gc.collect()
+    assert bucket.keys() == []
+
+
+def test_it_is_not_detached_from_what_uploads_it(bucket, url):
+    with (
+        diskless.open(f"{url}/new", "wb") as file,
+        pytest.raises(io.UnsupportedOperation, match="cannot be detached"),
+    ):
+        file.detach()
+    text = diskless.open(f"{url}/text", "w")
+    text.write("a")
+    text.detach().close()
+    del text
+    gc.collect()
+    assert bucket.get("text") == b"a"
 
 
 def test_libraries_write_to_it(bucket, url):
