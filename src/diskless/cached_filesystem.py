@@ -19,6 +19,7 @@ from diskless.forks import LOCK
 from diskless.handle import File, lazily
 from diskless.job import Job
 from diskless.readahead import SMALL_BYTES
+from diskless.sources.filesystems import remade
 from diskless.terms import Terms, check, get_ready
 
 # What fsspec itself hands on, or takes out for its own use.
@@ -98,7 +99,8 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
                 "ramcache:: wants target_protocol= or fs=, and not both: such as ramcache::s3://bucket/key"
             )
         self._given = fs
-        self._made: tuple[int, fsspec.AbstractFileSystem] | None = None  # and in which process
+        self._made = fs
+        self._pid = os.getpid()  # of the process that these, and the options, are of
         known: Any = fs.protocol if fs is not None else target_protocol
         self.target_protocol = str(known if isinstance(known, str) else known[0])
         self.target_options = dict(target_options or {})
@@ -127,12 +129,19 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
         """The filesystem beneath; in a forked child one of its own, since many do not survive a fork."""
-        if self._given is not None and self._made is None:
-            self._made = (os.getpid(), self._given)
-        if self._made is None or self._made[0] != os.getpid():
-            options = self.target_options if self._given is None else self._given.storage_options
-            self._made = (os.getpid(), fsspec.filesystem(self.target_protocol, **options))
-        return self._made[1]
+        self._take_over()
+        if self._made is None:
+            self._made = fsspec.filesystem(self.target_protocol, **self.target_options)
+        return self._made
+
+    def _take_over(self) -> None:
+        """In a forked child: let go of all that the parent's filesystems are in."""
+        if self._pid == os.getpid():
+            return
+        self._made = self._given = remade(self._given)
+        self.target_options = remade(self.target_options)
+        self._terms = {}
+        self._pid = os.getpid()
 
     @property
     def fsid(self) -> str:
@@ -273,6 +282,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
             kept.drop_all([job])
 
     def _terms_of(self, path: str) -> Terms:
+        self._take_over()
         terms = self._terms.get(path)
         if terms is None:
             if len(self._terms) >= _MOST_TERMS:
@@ -285,6 +295,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
 
     def _access(self) -> dict[str, Any]:
         """Return how `mount` is told of the filesystem beneath."""
+        self._take_over()
         if self._given is not None or "target_protocol" in self.target_options or "fo" in self.target_options:
             return {"fs": self.fs}
         return {"storage_options": self.target_options}

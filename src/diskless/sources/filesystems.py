@@ -101,6 +101,26 @@ def check_filesystem(url: str, filesystem: Any) -> str:
     return scheme or str(protocols[0])
 
 
+def remade(given: Any) -> Any:
+    """Return a filesystem made anew, in the way that fsspec has one made of a pickle, and so each that it was made of.
+
+    Of a dict, a list or a tuple those that are in it; all else as it is.
+    """
+    from fsspec import AbstractFileSystem
+
+    if isinstance(given, AbstractFileSystem):
+        make, arguments, *state = given.__reduce__()
+        new = make(*remade(arguments))
+        for attributes in filter(None, state[:1]):
+            new.__dict__.update(attributes)
+        return new
+    if type(given) is dict:
+        return {name: remade(value) for name, value in given.items()}
+    if type(given) in (list, tuple):
+        return type(given)(map(remade, given))
+    return given
+
+
 def translated(error: Exception, what: str, secrets: object = ()) -> DisklessError:
     """Return our error for one of a filesystem's, without what the options hold that is secret."""
     said = f"{what}: {_said(error, secrets)}"
