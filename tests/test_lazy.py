@@ -330,9 +330,12 @@ def test_what_is_there_already_is_not_fetched_again(server: Server) -> None:
         assert server.asked == []
 
 
-def test_other_loads_leave_less_room(server: Server) -> None:
+@pytest.mark.parametrize("joinable", [True, False])
+def test_other_loads_leave_less_room(server: Server, joinable: bool) -> None:
     """The budget is that of the process."""
     mount = server.mount(budget=3 * EACH)
+    if not joinable:
+        mount._job.set_aside()
     with mount:
         for name in "ab":
             assert read(mount, name) == OBJECTS[f"m/{name}"]

@@ -47,7 +47,8 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
 
     A reader of a whole file gets it over parallel connections while it reads; who reads a few ranges of a large file
     has those fetched, and no others. What was read is kept until memory is needed, the least recently used first, or
-    until `clear_cache`. Versions are never mixed: a file that is replaced between two ranges is ObjectChanged.
+    until `clear_cache`. Versions are never mixed: a file that is replaced between two ranges is ObjectChanged, and the
+    next open gives the new one.
 
     Listings, and all else but reading files, are the other filesystem's. It is read-only.
 

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import kept
 from diskless import native_api as native
-from diskless.errors import BudgetExceeded, Cancelled, DescriptorLimit, DisklessError, InvalidURL, TransferError, again
+from diskless.errors import (
+    BudgetExceeded,
+    Cancelled,
+    DescriptorLimit,
+    DisklessError,
+    InvalidURL,
+    ObjectChanged,
+    TransferError,
+    again,
+)
 from diskless.events import Dropped, EventFunction, FileComplete
 from diskless.filling import Filling
 from diskless.forks import LOCK, at_fork
@@ -143,7 +152,8 @@ class Job:
 
     def start(self) -> None:
         """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
-        _started.add(self)
+        with LOCK:
+            _started.add(self)
         self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
         try:
             self._thread.start()
@@ -195,6 +205,11 @@ class Job:
         with LOCK:
             self.aside = True
             self._forget()
+
+    def _set_aside_if_changed(self, error: DisklessError) -> None:
+        """Before anybody is told of the error: who loads again for it gets the new version."""
+        if isinstance(error, ObjectChanged):
+            self.set_aside()
 
     def is_current(self) -> bool:
         """Ask the store whether the one object of this job is still the version that was loaded."""
@@ -484,7 +499,12 @@ class Job:
 
         def on_refusal(number: int, error: DisklessError) -> None:
             _log.warning("%s: %s cannot be opened now: %s", self.url, work[number][0].path, error)
+            self._set_aside_if_changed(error)
             self.filling.refuse(number, error)
+
+        def on_range_refusal(number: int, start: int, end: int, error: DisklessError) -> None:
+            self._set_aside_if_changed(error)
+            self.filling.refuse_range(number, start, end, error)
 
         with LOCK:
             self.filling.begin(transfer, work)
@@ -492,7 +512,7 @@ class Job:
             if self.request.private and not self._listed.is_set():
                 self.windowed = True
             room = self._room() if self.budget_bytes is not None else None
-            lazy = client.Lazy(on_refusal, on_drop, room, self.filling.refuse_range) if self.lazy else None
+            lazy = client.Lazy(on_refusal, on_drop, room, on_range_refusal) if self.lazy else None
             targets = [client.Target(entry, file.fd, -1 if self.windowed else file.gate) for entry, file in work]
             transfer.fetch(
                 targets,
@@ -527,7 +547,7 @@ def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
 
 # The jobs that Mounts and prefetches may join, by request. Guarded by LOCK.
 _joinable: dict[Request, Job] = {}
-# All that somebody still has, for the forks: some are joinable no more.
+# All that somebody still has: some are joinable no more. Guarded by LOCK.
 _started: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
@@ -550,7 +570,7 @@ def _is_running(pid: int | None) -> bool:
 
 def _tell_room() -> None:
     """Tell the lazy jobs what their files may take now, where a budget says so. The caller holds LOCK."""
-    for job in _joinable.values():
+    for job in list(_started):
         if job.lazy and job._transfer is not None and job.budget_bytes is not None:
             job._transfer.set_room(job._room())
 
