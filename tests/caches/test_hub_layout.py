@@ -44,8 +44,8 @@ def test_copies_in_a_snapshot_are_links_to_the_blobs_again():
         f"snapshots/{COMMIT}/model.safetensors": ETAG_OF_WEIGHTS,
         f"snapshots/{COMMIT}/sub/config.json": ETAG_OF_CONFIG,
     }
+    assert repository.texts == {"refs/main": COMMIT}, "it need not be fetched: its ETag tells"
     assert set(repository.files) == {
-        "refs/main",
         f"blobs/{ETAG_OF_WEIGHTS}",
         f"blobs/{ETAG_OF_CONFIG}",
         f".no_exist/{COMMIT}/adapter.json",
@@ -147,6 +147,25 @@ def test_names_of_all_kinds():
         ("models", "Org.2/Name_3.b-c"),
     }
     assert found["datasets", "org/data"].folder == "datasets--org--data"
+
+
+@pytest.mark.parametrize("etag", ["", "W/weak", "d41d8cd98f00b204e9800998ecf8427e-1"])
+def test_a_revision_whose_etag_does_not_tell_is_read(etag: str):
+    objects = listing(**CACHE)
+    objects["models--org--name/refs/main"] = objects["models--org--name/refs/main"]._replace(etag=etag)
+    repository = only(repositories(objects))
+    assert not repository.texts and "refs/main" in repository.files
+
+
+def test_a_file_beside_repositories_makes_no_repository_of_their_organisation():
+    files = {"org/README.md": b"", "org/.DS_Store": b"", "org/a/config.json": b"1", "org/b/w.bin": b"2"}
+    assert {name for _, name in repositories(listing(**files))} == {"org/a", "org/b"}
+    files = {"org/a/.DS_Store": b"", "org/a/v1/w.bin": b"1", "org/a/v2/w.bin": b"2"}
+    assert set(only(repositories(listing(**files))).texts) == {"refs/v1", "refs/v2"}
+    files = {"bert/config.json": b"", "bert/onnx/config.json": b"1", "bert/onnx/model.onnx": b"2"}
+    assert {name for _, name in repositories(listing(**files))} == {"bert"}
+    files = {"plain/notes.txt": b"", "plain/data/a.txt": b"1"}
+    assert {name for _, name in repositories(listing(**files))} == {"plain"}
 
 
 def test_folders_of_other_libraries_are_no_repositories():

@@ -32,7 +32,7 @@ class HubCache:
         self.directory = directories[0]
         self._mirror = mirror
         self._closed = False  # guarded by LOCK: what is put anywhere after that would be on the disk
-        self._repositories = repositories(mirror.objects, libraries.NAMES) if mirror is not None else {}
+        self._repositories = repositories(mirror.objects, libraries.PREFIXES) if mirror is not None else {}
         for repository in self._repositories.values():
             self._put(repository)
         self._hub = (
@@ -47,9 +47,20 @@ class HubCache:
         """What is not to be in the mirror, below the directory.
 
         A copied cache beside what it has as plain files would hide those, and a listing that lacks files would stay.
+        Nor is the name of a revision that the mirror has: where it leads there still, and where it leads to a commit of
+        which it would have fewer files than before.
         """
-        plain = {repository.folder for repository in self._repositories.values() if repository.plain}
-        return plain | (self._hub.assumed if self._hub is not None else set())
+        left_out = self._hub.assumed.copy() if self._hub is not None else set()
+        for repository in self._repositories.values():
+            folder = os.path.join(self.directory, repository.folder)
+            if repository.plain:
+                left_out.add(repository.folder)
+                continue
+            for name, before in repository.texts.items():
+                commit = commit_of(folder, name.removeprefix("refs/"))
+                if commit in (before, None) or not _has_all(folder, str(commit), repository.paths(before)):
+                    left_out.add(f"{repository.folder}/{name}")
+        return left_out
 
     def close(self) -> None:
         """Let huggingface_hub ask its server as before."""
@@ -113,6 +124,11 @@ class HubCache:
             for directory in self.directories[1:]:
                 with contextlib.suppress(FileExistsError):
                     os.symlink(folder, os.path.join(directory, repository.folder))
+
+
+def _has_all(folder: str, commit: str, paths: Iterable[str]) -> bool:
+    """Whether the snapshot of a commit has the files of another one."""
+    return all(os.path.exists(os.path.join(folder, "snapshots", commit, path)) for path in paths)
 
 
 def _forget_listings() -> None:

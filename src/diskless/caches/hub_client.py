@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from diskless.caches.hub_requests import Asked, read
 from diskless.caches.mirrored_hub import Answer, Lacking, MirroredHub
@@ -21,7 +22,8 @@ _log = logging.getLogger("diskless")
 _UNREACHABLE_S = 60.0
 # For what is lacking the hub has no longer than this to let itself be reached.
 _CONNECT_S = 3.0
-_REVISION = re.compile(r"(/(?:resolve|tree|revision|paths-info)/)[^/?]+")
+# huggingface_hub asks for it once a day, to name itself, and keeps the answer on the disk; it does without.
+_ASIDE = "/api/agent-harnesses"
 
 
 class HubClient:
@@ -85,7 +87,10 @@ class HubClient:
     def respond(self, httpx: ModuleType, inner: Any, request: Any) -> Any:
         """Return the response to a request of huggingface_hub's."""
         hub = self._hub  # None from now on, if another thread closes
-        asked = self._asked(request)
+        path = self._path(request.url)
+        if path == _ASIDE:
+            return _response(httpx, request, Answer(404, {}))
+        asked = read(path) if path is not None and request.method in ("GET", "HEAD", "POST") else None
         answer = None
         forced = self._ask and _is_forced()
         if asked is not None and hub is not None and not forced:
@@ -103,6 +108,9 @@ class HubClient:
             return _response(httpx, request, answer)
         if hub is not None and asked is not None and isinstance(answer, Lacking):
             return self._ask_for_lacking(httpx, inner, request, hub, asked, answer)
+        if self._ask and request.method == "GET" and hub is not None and asked is None and hub.is_of_one(path or ""):
+            response = self._reach(httpx, inner, request)
+            return _not_found(httpx, request, "HubUnreachable", response) if isinstance(response, str) else response
         if not self._ask:
             from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -116,17 +124,11 @@ class HubClient:
             hub.name_blob(asked, response.headers.get("X-Repo-Commit", ""), etag.removeprefix("W/").strip('"'))
         return response
 
-    def _asked(self, request: Any) -> Asked | None:
-        path = self._below_endpoint(request.url)
-        if request.method not in ("GET", "HEAD", "POST") or path is None:
-            return None
-        return read(path.partition("?")[0])
-
-    def _below_endpoint(self, url: Any) -> str | None:
-        """Return what follows the hub's own URL; None for another server."""
+    def _path(self, url: Any) -> str | None:
+        """Return the path below the hub's own URL, without a query; None for another server."""
         # As httpx writes it: the host in lower case, no port that goes without saying.
         endpoint = str(type(url)(self._endpoint)).rstrip("/")
-        return str(url).removeprefix(endpoint) if str(url).startswith(endpoint + "/") else None
+        return str(url).removeprefix(endpoint).partition("?")[0] if str(url).startswith(endpoint + "/") else None
 
     def _ask_for_lacking(
         self, httpx: ModuleType, inner: Any, request: Any, hub: MirroredHub, asked: Asked, lacking: Lacking
@@ -135,24 +137,22 @@ class HubClient:
         why = lacking.why
         if not self._ask:
             why += "; with local_files_only=True the hub is not asked"
-        elif time.monotonic() < self._unreachable_until_s:
-            why += "; the hub could not be reached a moment ago"
         else:
             if lacking.commit is not None:
                 path, mark, query = request.url.raw_path.decode().partition("?")
-                path, found = _REVISION.subn(rf"\g<1>{lacking.commit}", path, count=1)
+                # What follows the name: a repository may be called as these words are.
+                path, found = re.subn(
+                    rf"(/{re.escape(quote(asked.name))}/(?:resolve|tree|revision|paths-info)/)[^/?]+",
+                    rf"\g<1>{lacking.commit}",
+                    path,
+                    count=1,
+                )
                 if asked.what == "info" and not found:  # of main, without naming it
                     path = f"{path}/revision/{lacking.commit}"
                 request.url = request.url.copy_with(raw_path=f"{path}{mark}{query}".encode())
-            limits = dict(request.extensions.get("timeout") or {})
-            connect_s = limits.get("connect")
-            limits["connect"] = min(_CONNECT_S, connect_s if connect_s is not None else _CONNECT_S)
-            request.extensions = {**request.extensions, "timeout": limits}
-            try:
-                response = self._send(httpx, inner, request)
-            except (httpx.TransportError, OSError) as error:
-                self._unreachable_until_s = time.monotonic() + _UNREACHABLE_S
-                why += f"; the hub could not be asked: {redact(str(error)) or type(error).__name__}"
+            response = self._reach(httpx, inner, request)
+            if isinstance(response, str):
+                why += f"; {response}"
             else:
                 if response.status_code < 400 or response.headers.get("X-Error-Code") == lacking.code:
                     return response
@@ -164,11 +164,27 @@ class HubClient:
         if lacking.instead is not None:
             hub.assume(asked, lacking)
             return _response(httpx, request, lacking.instead)
-        headers = {"X-Error-Code": lacking.code, "X-Error-Message": why}
-        return _response(httpx, request, Answer(404, headers, {"error": why}))
+        return _not_found(httpx, request, lacking.code, why)
+
+    def _reach(self, httpx: ModuleType, inner: Any, request: Any) -> Any:
+        """Return the hub's response about a repository of the mirror, or a str that says why there is none.
+
+        Who has a mirror does not wait long for a hub, and not again.
+        """
+        if time.monotonic() < self._unreachable_until_s:
+            return "the hub could not be reached a moment ago"
+        limits = dict(request.extensions.get("timeout") or {})
+        connect_s = limits.get("connect")
+        limits["connect"] = min(_CONNECT_S, connect_s if connect_s is not None else _CONNECT_S)
+        request.extensions = {**request.extensions, "timeout": limits}
+        try:
+            return self._send(httpx, inner, request)
+        except (httpx.TransportError, OSError) as error:
+            self._unreachable_until_s = time.monotonic() + _UNREACHABLE_S
+            return f"the hub could not be asked: {redact(str(error)) or type(error).__name__}"
 
     def _send(self, httpx: ModuleType, inner: Any, request: Any) -> Any:
-        if self._token is not None and self._below_endpoint(request.url) is not None:
+        if self._token is not None and self._path(request.url) is not None:
             request.headers.setdefault("Authorization", f"Bearer {self._token}")
         response = inner.send(request, stream=True, follow_redirects=False)
         return httpx.Response(
@@ -183,6 +199,10 @@ def _response(httpx: ModuleType, request: Any, answer: Answer) -> Any:
         return httpx.Response(answer.status, headers=headers, content=b"".join(answer.chunks()))
     content = answer.chunks() if request.method == "GET" else iter(())
     return httpx.Response(answer.status, headers=headers, content=content)
+
+
+def _not_found(httpx: ModuleType, request: Any, code: str, why: str) -> Any:
+    return _response(httpx, request, Answer(404, {"X-Error-Code": code, "X-Error-Message": why}, {"error": why}))
 
 
 def _is_forced() -> bool:

@@ -20,6 +20,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # Beside blobs and snapshots, what huggingface_hub reads: names of revisions, files that it knows not to exist, and
 # listings of commits.
 _AS_THEY_ARE = ("refs", ".no_exist", "trees")
+_CONFIGURATIONS = ("config.json", "model_index.json")
+_OF_A_MODEL = (*_CONFIGURATIONS, ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
 
 
 def split_id(asked: str) -> tuple[str, str, str]:
@@ -83,6 +85,11 @@ class Repository:
         """The commits of which there are snapshots."""
         return {path.split("/")[1] for path in self.links}
 
+    def paths(self, commit: str) -> list[str]:
+        """Return the files of a commit by their paths in it."""
+        start = f"snapshots/{commit}/"
+        return [path.removeprefix(start) for path in self.links if path.startswith(start)]
+
     def names(self, revision: str) -> bool:
         """Whether the mirror has this revision, or says which commit it is."""
         ref = f"refs/{revision}"
@@ -92,7 +99,7 @@ class Repository:
 def repositories(objects: Mapping[str, Object], others: Iterable[str] = ()) -> dict[tuple[str, str], Repository]:
     """Return the repositories of a mirror by kind and name, from its objects by their paths below its URL.
 
-    Folders of the names in `others` are those of other libraries. What has the same bytes by the store's ETag, in
+    What begins with one of `others` is other libraries'. What has the same bytes by the store's ETag, in
     whichever repositories and in the store that they share, is one file.
     """
     first: dict[tuple[str, int], str] = {}
@@ -105,13 +112,13 @@ def repositories(objects: Mapping[str, Object], others: Iterable[str] = ()) -> d
     }
     groups: dict[tuple[str, str], dict[str, Object]] = {}
     plain: dict[tuple[str, str], dict[str, Object]] = {}
-    skipped = set(others)
+    skipped = tuple(others)
     for path, entry in objects.items():
         if (found := in_folder(path)) is not None:
             groups.setdefault(found[0], {})[found[1]] = entry
             continue
         top, _, rest = path.partition("/")
-        if rest and top not in skipped and not top.startswith(".") and top != "blobs":
+        if rest and not path.startswith(skipped) and not top.startswith(".") and top != "blobs":
             kind, below = (top, rest) if top in KINDS[1:] else ("models", path)
             plain.setdefault((kind, below.partition("/")[0]), {})[below.partition("/")[2]] = entry
     made = {key: _of_a_cache(*key, files) for key, files in groups.items()}
@@ -128,44 +135,82 @@ def _of_a_cache(kind: str, name: str, objects: Mapping[str, Object]) -> Reposito
     repository = Repository(kind, name, prefix="", plain=False)
     repository.prefix = repository.folder + "/"
     blobs: dict[tuple[str, int], str] = {}
+    commits = {rest.partition("/")[0] for top, _, rest in map(_parted, objects) if top == "snapshots"}
     for path, entry in objects.items():
-        top, _, rest = path.partition("/")
-        if top == "blobs" and rest and "/" not in rest and not rest.endswith(".incomplete"):
+        top, _, rest = _parted(path)
+        if top == "refs" and rest and (commit := _told_by_etag(entry, commits)) is not None:
+            repository.texts[path] = commit
+        elif top == "blobs" and rest and "/" not in rest and not rest.endswith(".incomplete"):
             repository.files[path] = entry.path
             if entry.etag:
                 blobs.setdefault((entry.etag, entry.size_bytes), rest)
         elif top in _AS_THEY_ARE and rest:
             repository.files[path] = entry.path
     for path, entry in objects.items():
-        top, _, rest = path.partition("/")
+        top, _, rest = _parted(path)
         if top == "snapshots" and "/" in rest:
             _add(repository, path, entry, blobs)
     return repository
 
 
+def _parted(path: str) -> tuple[str, str, str]:
+    return path.partition("/")
+
+
+def _told_by_etag(entry: Object, commits: Iterable[str]) -> str | None:
+    """Return which of the commits the name of a revision leads to, by its ETag, which is mostly the MD5 of the bytes.
+
+    So it need not be fetched, and leads there still when the mirror is given a newer one.
+    """
+    etag = (entry.etag or "").strip('"')
+    for commit in commits:
+        for written in (commit, f"{commit}\n"):
+            told = written.encode(errors="surrogateescape")
+            if len(told) == entry.size_bytes and hashlib.md5(told, usedforsecurity=False).hexdigest() == etag:
+                return commit
+    return None
+
+
 def _of_plain_files(groups: Mapping[tuple[str, str], Mapping[str, Object]]) -> Iterator[Repository]:
     for (kind, top), objects in groups.items():
         start = f"{kind}/" if kind != "models" else ""
-        if any("/" not in path for path in objects):  # files right in it: its name has no organisation
+        if _is_repository(objects):  # its name has no organisation
             yield _of_revisions(kind, top, f"{start}{top}/", {"main": objects})
             continue
         named: dict[str, dict[str, Object]] = {}
         for path, entry in objects.items():
             name, _, rest = path.partition("/")
-            named.setdefault(name, {})[rest] = entry
+            if rest:
+                named.setdefault(name, {})[rest] = entry
         if any(map(of_folder, named)):
             _log.warning("%s%s/ is a cache of huggingface_hub itself: the mirror's URL has to name it", start, top)
             continue
         for name, files in named.items():
             prefix = f"{start}{top}/{name}/"
-            if any("/" not in path for path in files):
+            if any(map(_is_right_in_it, files)):
                 yield _of_revisions(kind, f"{top}/{name}", prefix, {"main": files})
                 continue
             revisions: dict[str, dict[str, Object]] = {}
             for path, entry in files.items():
                 revision, _, rest = path.partition("/")
-                revisions.setdefault(revision, {})[rest] = entry
+                if rest:
+                    revisions.setdefault(revision, {})[rest] = entry
             yield _of_revisions(kind, f"{top}/{name}", prefix, revisions)
+
+
+def _is_right_in_it(path: str) -> bool:
+    """Whether a file lies in a folder itself; such as .DS_Store is in any."""
+    return "/" not in path and not path.startswith(".")
+
+
+def _is_repository(paths: Iterable[str]) -> bool:
+    """Whether a folder at the top of a mirror is a repository without an organisation, and not an organisation.
+
+    An organisation may have a file beside its repositories, and a repository folders with a configuration in each.
+    """
+    own = [path for path in paths if _is_right_in_it(path)]
+    beneath = any(path.partition("/")[2] in _CONFIGURATIONS for path in paths)
+    return any(path.endswith(_OF_A_MODEL) for path in own) if beneath else bool(own)
 
 
 def _of_revisions(kind: str, name: str, prefix: str, revisions: Mapping[str, Mapping[str, Object]]) -> Repository:

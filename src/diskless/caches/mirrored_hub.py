@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from diskless.caches import hub_json
 from diskless.caches.hub_json import HubFile
@@ -22,6 +22,9 @@ from diskless.caches.hub_requests import Asked
 from diskless.forks import LOCK
 
 _CHUNK_BYTES = 1 << 20
+_ABOUT = re.compile(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)/")
+# What a snapshot may be called.
+_SEGMENT = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ class MirroredHub:
         # Where huggingface_hub keeps listings that may lack files: those of `Lacking.instead`.
         self.assumed: set[str] = set()
 
+    def is_of_one(self, path: str) -> bool:
+        """Whether a request's path is about one of the repositories."""
+        found = _ABOUT.match(path)
+        return found is not None and (found[1], unquote(found[2])) in self._repositories
+
     def assume(self, asked: Asked, lacking: Lacking) -> None:
         """Note that `instead` was the answer."""
         if lacking.instead is not None and lacking.instead.status == 200:
@@ -126,6 +134,8 @@ class MirroredHub:
         if commit is None:
             known = ", ".join(sorted(_names(os.path.join(folder, "refs")))) or "none"
             why = f"{place} has no revision {asked.revision} (it has {known})"
+            if repository.names(asked.revision):
+                why = f"{place}refs/{asked.revision} cannot be read, or names no commit"
             return Lacking(None, why, "RevisionNotFound")
         snapshot = os.path.join(folder, "snapshots", commit)
         if not os.path.isdir(snapshot):
@@ -208,10 +218,11 @@ def commit_of(folder: str, revision: str) -> str | None:
     if COMMIT.fullmatch(revision):
         return revision if os.path.isdir(os.path.join(folder, "snapshots", revision)) else None
     try:
-        with open(os.path.join(folder, "refs", revision)) as file:
-            return file.read().strip()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        with open(os.path.join(folder, "refs", revision), errors="replace") as file:
+            commit = file.read().strip()
+    except OSError:  # it is not there, or cannot be fetched any more
         return None
+    return commit if _SEGMENT.fullmatch(commit) else None
 
 
 def _names(directory: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ def check_mirror(url: str) -> list[Checked]:
     for path, entry in objects.items():
         if (place := in_folder(path)) is not None:
             folders.setdefault(place[0], {})[place[1]] = entry
-    plain = [each for each in repositories(objects, libraries.NAMES).values() if each.plain]
+    plain = [each for each in repositories(objects, libraries.PREFIXES).values() if each.plain]
     if not folders and not plain:
         raise NotFound(f"{spec.display} holds no repository, such as models--org--name/ or org/name/")
     texts = _texts(url, folders)

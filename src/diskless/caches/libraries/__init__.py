@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import Protocol
 
 from diskless.caches.place import Place
 from diskless.errors import InvalidOption
 
-# By the name that `only=` has for it, which is that of its folder in a mirror, too; the Hub's is the mirror itself.
+# By the name that `only=` has for it.
 NAMES = ("huggingface", "torch", "clip", "easyocr", "whisper", "nltk", "keras", "tiktoken")
+# What they have of a mirror; the rest of it is the Hub's.
+PREFIXES = ("torch/hub/", "clip/", "easyocr/", "whisper/", "nltk/", "keras/models/", "keras/datasets/", "tiktoken/")
 
 
 class Library(Protocol):
@@ -34,4 +37,4 @@ def find(name: str) -> Library:
 
 def is_installed(library: Library) -> bool:
     """Whether one of its packages can be imported."""
-    return any(importlib.util.find_spec(package) is not None for package in library.PACKAGES)
+    return any(package in sys.modules or importlib.util.find_spec(package) is not None for package in library.PACKAGES)
