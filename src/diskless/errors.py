@@ -18,6 +18,7 @@ __all__ = [
     "DisklessError",
     "InvalidOption",
     "InvalidURL",
+    "IsAPrefix",
     "LoaderDied",
     "MissingDependency",
     "MountPathError",
@@ -34,6 +35,10 @@ class DisklessError(Exception):
 
 class InvalidURL(DisklessError, ValueError):
     """The URL cannot be read, or its scheme is not supported."""
+
+
+class IsAPrefix(InvalidURL, IsADirectoryError):
+    """The URL is that of a prefix, and one object was asked for."""
 
 
 class InvalidOption(DisklessError, ValueError):

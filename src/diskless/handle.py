@@ -232,7 +232,8 @@ def open(
 
     Raises:
         ValueError: `mode` makes no sense.
-        InvalidURL: the URL is that of a prefix, or none, or cannot be written.
+        IsAPrefix: the URL is that of a prefix.
+        InvalidURL: it is none, or cannot be written.
         AlreadyExists: with ``"xb"``, when it is opened, or when it is closed.
         What `mount` raises; where the transfer fails later on, each read that needs what did not come raises that.
 

@@ -20,7 +20,7 @@ from diskless.errors import (
     Cancelled,
     DescriptorLimit,
     DisklessError,
-    InvalidURL,
+    IsAPrefix,
     ObjectChanged,
     TransferError,
     again,
@@ -234,6 +234,10 @@ class Job:
         if self.filling.error is not None:
             raise again(self.filling.error)
 
+    def as_prefix(self) -> IsAPrefix:
+        """Return what to tell who wants the one object that this is not."""
+        return IsAPrefix(f"{self.url} is no object but a prefix: open one of those below it, or mount it")
+
     def _wait_for_parent(self, timeout_s: float | None) -> None:
         """In a forked child: poll, since nothing here is told when the parent's Loader has fetched a file."""
         until = time.monotonic() + timeout_s if timeout_s is not None else None
@@ -328,7 +332,7 @@ class Job:
             self._raise_if_cancelled()
             listing = transfer.list()
             if self.single and not listing.is_object:
-                raise InvalidURL(f"{self.url} is no object but a prefix: open one of those below it, or mount it")
+                raise self.as_prefix()
             objects = select(listing, self.request.allow_patterns, self.request.ignore_patterns, self.url)
             self._stats = replace(
                 self._stats,

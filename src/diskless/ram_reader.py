@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diskless import kept
-from diskless.errors import BudgetExceeded, InvalidURL, TransferError
+from diskless.errors import BudgetExceeded, TransferError
 from diskless.forks import LOCK, is_held
 from diskless.readahead import BUFFER_BYTES, Readahead
 from diskless.strides import Strides
@@ -45,7 +45,7 @@ class RamReader(io.RawIOBase):
         with LOCK:
             file = job.files.get("")
             if file is None:
-                raise InvalidURL(f"{job.url} is no object but a prefix: open one of those below it, or mount it")
+                raise job.as_prefix()
             self._fd = _opened(file)
             while job.lazy and not job.settled and job.filling.is_dropped(file, self._fd):
                 job.store.wait_for_bytes(_DROPPED_S)

@@ -1,0 +1,53 @@
+"""ramcache:: where other filesystems of fsspec are asked the same: what they say, it says."""
+
+from __future__ import annotations
+
+import pickle
+
+import fsspec
+import pytest
+
+import diskless
+
+
+@pytest.fixture
+def root(bucket):
+    """Where they find a few objects."""
+    for key, data in (("small.bin", b"0123456789"), ("dir/a.txt", b"alpha")):
+        bucket.put(key, data)
+    return bucket.url.removeprefix("s3://")
+
+
+@pytest.fixture
+def theirs(moto):
+    import s3fs
+
+    return s3fs.S3FileSystem(**moto, skip_instance_cache=True)
+
+
+@pytest.fixture
+def fs(moto):
+    return fsspec.filesystem("ramcache", target_protocol="s3", target_options=moto, skip_instance_cache=True)
+
+
+def test_a_mapper_has_no_value_for_a_directory(root, fs, theirs):
+    for mapper in (theirs.get_mapper(root), fs.get_mapper(root)):
+        assert mapper.get("dir") is None and mapper.get("none") is None
+        assert mapper["dir/a.txt"] == b"alpha"
+        assert mapper.getitems(["dir", "none", "dir/a.txt"], on_error="omit") == {"dir/a.txt": b"alpha"}
+
+
+def test_a_directory_is_no_file(root, fs, moto):
+    for read in (lambda: fs.cat_file(f"{root}/dir"), lambda: fs.open(f"{root}/dir")):
+        with pytest.raises(IsADirectoryError, match="is no object but a prefix"):
+            read()
+    assert isinstance(fs.cat_ranges([f"{root}/dir"], 0, 1)[0], IsADirectoryError)
+    url = f"s3://{root}/dir"
+    with (
+        diskless.mount(url, storage_options=moto),
+        pytest.raises(diskless.IsAPrefix, match="is no object but a prefix") as caught,
+    ):
+        diskless.open(url, storage_options=moto)
+    assert isinstance(caught.value, diskless.InvalidURL)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is diskless.IsAPrefix and str(again) == str(caught.value)
