@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -14,7 +15,7 @@ from fsspec.implementations.chained import ChainedFileSystem
 from fsspec.utils import stringify_path
 
 from diskless import kept
-from diskless.errors import InvalidOption, redact
+from diskless.errors import BudgetExceeded, InvalidOption, redact
 from diskless.forks import LOCK
 from diskless.handle import File, lazily
 from diskless.job import Job
@@ -194,7 +195,8 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         with LOCK:
             self._jobs.add(job)
         if file.size <= SMALL_BYTES:
-            job.fetch_all()
+            with contextlib.suppress(BudgetExceeded):  # then what is read is fetched, as of a large one
+                job.fetch_all()
         return file
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:

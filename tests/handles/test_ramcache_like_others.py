@@ -51,3 +51,12 @@ def test_a_directory_is_no_file(root, fs, moto):
     assert isinstance(caught.value, diskless.InvalidURL)
     again = pickle.loads(pickle.dumps(caught.value))
     assert type(again) is diskless.IsAPrefix and str(again) == str(caught.value)
+
+
+def test_a_range_of_a_file_that_does_not_fit_as_a_whole(bucket, root, moto):
+    bucket.put("3MiB", bytes(3 << 20))
+    fs = fsspec.filesystem("ramcache", target_protocol="s3", target_options=moto, budget="1MiB")
+    assert fs.cat_file(f"{root}/3MiB", 0, 10) == bytes(10)
+    with fs.open(f"{root}/3MiB") as file, pytest.raises(diskless.BudgetExceeded):
+        file.read()
+    fs.clear_cache()
