@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diskless.errors import InvalidOption
+from diskless.errors import InvalidOption, ObjectChanged
 from diskless.ram_reader import RamReader, end
 from diskless.readahead import BUFFER_BYTES
 from diskless.terms import Terms, check
@@ -111,15 +111,28 @@ class File(io.BufferedIOBase):
 
     @property
     def path(self) -> str:
-        """The path of the whole file, for whatever in this process wants one, until the file is closed."""
+        """The path of the whole file, for whatever in this process wants one, until the file is closed.
+
+        Raises ObjectChanged where it is another version by now that would show there.
+        """
         self._raw.wait_for_all("path")
         if self._mount is None:
-            from diskless.paths import mount
-
-            given = {name: value for name, value in self._arguments.items() if name not in ("load", "once")}
             with self._lock:
-                self._mount = self._mount or mount(self._url, **given)
+                self._mount = self._mount or self._mounted()
         return self._mount.path
+
+    def _mounted(self) -> Mount:
+        from diskless.paths import mount
+
+        given = {name: value for name, value in self._arguments.items() if name not in ("load", "once")}
+        mounted = mount(self._url, **given)
+        if mounted._files.get("") is not self.job.files[""]:  # of equal versions there is one
+            mounted.close()
+            raise ObjectChanged(
+                f"{self.url} was loaded anew since it was opened here, and its path would show what may be another "
+                "version: close it and open it again"
+            )
+        return mounted
 
     def getbuffer(self) -> memoryview:
         """Return all bytes without a copy, read-only; they stay for as long as somebody holds the buffer."""

@@ -94,3 +94,26 @@ def test_the_next_lazy_mount_shows_the_new_version(server):
             with pytest.raises(OSError):
                 Path(before, "large.bin").read_bytes()
             assert Path(before, "small.bin").read_bytes() == b"small"
+
+
+def test_a_path_shows_what_the_file_reads(server):
+    options = {"target_protocol": "s3", "target_options": server.s3fs_options}
+    fs = fsspec.filesystem("ramcache", check_files=True, skip_instance_cache=True, **options)
+    with fs.open("faulty/m/small.bin") as first:
+        assert first.read() == b"small"
+        server.objects["m/small.bin"] = b"another"
+        with fs.open("faulty/m/small.bin") as second:
+            with pytest.raises(diskless.ObjectChanged, match=r"small\.bin was loaded anew .*: close it"):
+                _ = first.path
+            assert diskless.mounts() == []
+            assert Path(second.path).read_bytes() == second.read() == b"another"
+        first.seek(0)
+        assert first.read() == b"small"
+    fs.clear_cache()
+
+
+def test_a_path_of_what_was_loaded_anew_and_is_the_same(server):
+    with diskless.open(f"{server.url}/m/small.bin", storage_options=server.storage_options) as file:
+        file.job.wait()
+        file.job.set_aside()
+        assert Path(file.path).read_bytes() == file.read() == b"small"
