@@ -179,6 +179,8 @@ def test_an_object_where_the_directory_would_be_is_named(s3_env, bucket, directo
     ("url", "kind", "said"),
     [
         ("gs://b/k", diskless.InvalidURL, "gs://"),
+        ("gs://models/k", diskless.InvalidURL, "only S3 is"),
+        ("file:///tmp/here", diskless.InvalidURL, "only S3 is"),
         ("/tmp/here", diskless.InvalidURL, "no URL"),
         ("s3://models/a//b", diskless.InvalidURL, "empty"),
         (3, diskless.InvalidURL, "not int"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from diskless.errors import AlreadyExists, DisklessError, InvalidURL
+from diskless.errors import AlreadyExists, DisklessError
 from diskless.local_files import LocalFile
 from diskless.parallel_upload import CONNECTIONS, ParallelUpload, algorithms
 from diskless.sources import Object, manifest, resolve
@@ -36,11 +36,11 @@ class MirrorBucket:
     Raises InvalidURL where that is not in S3, AlreadyExists where other objects would not show.
     """
 
-    def __init__(self, url: str) -> None:
-        self._spec = resolve(url)
+    def __init__(
+        self, url: str, *, session: object | None = None, storage_options: Mapping[str, object] | None = None
+    ) -> None:
+        self._spec = resolve(url, session=session, storage_options=storage_options)
         self.url = self._spec.display.rstrip("/")
-        if self._spec.url.scheme != "s3":
-            raise InvalidURL(f"{self.url}: a mirror is filled in S3: s3://bucket/prefix")
         key = self._spec.url.key
         self._prefix = key.rstrip("/") + "/" if key else ""
         self._stop = threading.Event()

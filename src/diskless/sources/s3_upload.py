@@ -22,6 +22,7 @@ from diskless.errors import (
     Cancelled,
     CredentialsError,
     DisklessError,
+    InvalidURL,
     NotFound,
     SourceUnavailable,
     TransferError,
@@ -81,10 +82,12 @@ class S3Upload:
     """Writes objects of one bucket. Used by several threads, each with connections of its own, until `close`.
 
     Requests that fail in a way that may pass are tried again after a pause, with jitter; each method raises what the
-    store says in the end, or Cancelled once `stop` is set.
+    store says in the end, or Cancelled once `stop` is set. InvalidURL where it is not in S3.
     """
 
     def __init__(self, spec: SourceSpec, stop: threading.Event) -> None:
+        if spec.url.scheme != "s3":
+            raise InvalidURL(f"{spec.display} cannot be written: only S3 is, such as s3://bucket/prefix")
         self._spec = spec
         self._stop = stop
         self._source = S3Source(spec, spec.refresh)
