@@ -26,7 +26,10 @@ def main() -> None:
     for name in [name for name in os.environ if name.startswith(("GOOGLE_", "AZURE_"))]:
         del os.environ[name]
     control = SocketChannel(socket.socket(fileno=CONTROL_FD))
-    control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
+    try:
+        control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
+    except OSError:  # the user's process is gone already
+        os._exit(0)
     # While nothing is asked yet, and while the first listing is on its way.
     threading.Thread(target=_import_early, daemon=True).start()
 
