@@ -28,7 +28,8 @@ def _main() -> None:
         sys.exit(f"diskless.cache: {error}")
     sys.argv = words[is_module:]
     # As python does it: a module is found from where one stands, a program has its own directory first.
-    sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.abspath(program[0]))
+    if not getattr(sys.flags, "safe_path", False):  # of 3.11 and later: it has neither there
+        sys.path[0] = os.getcwd() if is_module else os.path.dirname(os.path.abspath(program[0]))
     if is_module:
         runpy.run_module(program[0], run_name="__main__", alter_sys=True)
     else:

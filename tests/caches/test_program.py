@@ -57,6 +57,13 @@ def test_a_program_and_a_module(app: Path, bucket):
     assert not (app / "home").exists()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no such variable")
+def test_with_a_safe_path_modules_are_found_where_they_are_without(app: Path, bucket):
+    program = str(app / "programs" / "app.py")
+    ended = run(app, program, DISKLESS_CACHE=f"{bucket.url}/m", PYTHONSAFEPATH="1")
+    assert ended.stdout.splitlines()[0] == f"{[program]} __main__ {SOURCE}", ended.stderr
+
+
 def test_what_makes_no_sense_is_one_line(app: Path, bucket):
     for words in ((), ("-m",), ("-x", "app.py")):
         ended = run(app, *words, DISKLESS_CACHE=f"{bucket.url}/m")
