@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import subprocess
+import sys
+import textwrap
+import types
 from pathlib import Path
 
 import pytest
 
 import diskless
 from diskless import native_api as native
+from tests.programs import SOURCE
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="needs the Tree")
 WEIGHTS = os.urandom(3 << 20)
@@ -160,6 +165,92 @@ def test_what_is_removed_while_others_are_written_back(mirror: str, monkeypatch:
     assert pushed == [f"{mirror}/models--org--r/snapshots/1/config.json"]
 
 
+def test_a_mirror_that_is_empty_is_where_write_back_begins(s3_env, bucket, home: Path):
+    for expected in ([], [b"first"]):
+        with diskless.cache(f"{bucket.url}/new", only="clip", write_back=True):
+            directory = home / ".cache/clip"
+            assert [path.read_bytes() for path in directory.iterdir()] == expected
+            (directory / "first.pt").write_bytes(b"first")
+    assert bucket.keys() == ["new/clip/first.pt"]
+    with pytest.raises(diskless.NotFound, match="no such bucket"):
+        diskless.cache("s3://no-such-bucket/new", only="clip", write_back=True)
+
+
+def test_nothing_is_written_where_nobody_would_see_it(s3_env, bucket, tmp_path: Path):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "net.pt").write_bytes(b"net")
+    diskless.push(tmp_path, f"{bucket.url}/pushed")
+    with diskless.cache(f"{bucket.url}/pushed", only="clip"):
+        pass
+    with pytest.raises(diskless.AlreadyExists, match="hides all other objects"):
+        diskless.cache(f"{bucket.url}/pushed", only="clip", write_back=True)
+    with pytest.raises(diskless.InvalidURL, match="only S3 is"):
+        diskless.cache(f"file://{tmp_path}", only="clip", write_back=True)
+
+
+def test_two_libraries_may_have_one_directory(mirror: str, home: Path, bucket, monkeypatch: pytest.MonkeyPatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    torch_hub = sys.modules.get("torch.hub")
+    if torch_hub is not None:
+        monkeypatch.setattr(torch_hub, "get_dir", lambda: str(home / "hub"))
+    bucket.put("m/org/name/config.json", b"{}")
+    with diskless.cache(mirror, only=["torch", "huggingface"], write_back=True):
+        assert (home / "hub/checkpoints/net-0123.pth").read_bytes() == b"state"
+        assert (home / "hub/models--org--name/snapshots").is_dir()
+        (home / "hub/checkpoints/new.pth").write_bytes(b"new")
+        (home / "hub/models--org--other/snapshots/1").mkdir(parents=True)
+        (home / "hub/models--org--other/snapshots/1/config.json").write_bytes(b"other")
+    assert bucket.get("m/torch/hub/checkpoints/new.pth") == b"new"
+    assert [key for key in bucket.keys() if "other/" in key] == ["m/models--org--other/snapshots/1/config.json"]  # noqa: SIM118
+
+
+def test_tokens_are_never_covered(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    home.mkdir()
+    for name, path in (("HF_HUB_CACHE", home), ("HF_HOME", home), ("HF_TOKEN_PATH", home / "token")):
+        monkeypatch.setattr(constants, name, str(path))
+    (home / "token").write_text("hf_secret")
+    with diskless.cache(mirror, only="huggingface"):
+        assert (home / "token").read_text() == "hf_secret"
+        assert (home / "token").stat().st_mode & 0o777 == 0o600
+        assert not (home / "stored_tokens").exists()
+    assert os.listdir(home) == ["token"]
+
+
+def test_a_package_that_somebody_has_made_up(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "clip", types.ModuleType("clip"))
+    with diskless.cache(mirror):
+        assert (home / ".cache/clip/ViT-B-32.pt").exists()
+
+
+def test_what_nobody_reads_takes_no_descriptor(mirror: str, home: Path, bucket):
+    for number in range(40):
+        bucket.put(f"m/.locks/{number}.lock", b"")
+    with diskless.cache(mirror, only="clip"):
+        assert diskless.usage().files < 10
+    code = """
+    import resource, sys
+    import diskless
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    try:
+        diskless.cache(sys.argv[1], only="clip")
+    except diskless.DescriptorLimit as error:
+        print(error)
+    """
+    for number in range(40):
+        bucket.put(f"m/many/{number}", b"")
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), mirror],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "too many objects to be a mirror here" in done.stdout and "allow_patterns" not in done.stdout
+
+
 def test_two_caches_do_not_cover_one_directory(mirror: str, home: Path):
     with diskless.cache(mirror, only="clip"):
         with pytest.raises(diskless.MountPathError, match=r"\.cache/clip is in RAM already.*only="):
@@ -178,6 +269,11 @@ def test_bad_arguments(mirror: str, bucket):
         cache.flush()
     with pytest.raises(diskless.InvalidOption, match="prefix in the mirror"):
         diskless.cache(mirror, only=[], paths={"~/x": "/absolute"})
+    for name, wrong in (("only", 5), ("paths", ["~/x"]), ("prefetch", 5)):
+        with pytest.raises(diskless.InvalidOption, match=f"{name}= is no"):
+            diskless.cache(mirror, **{name: wrong})
+    with pytest.raises(diskless.InvalidOption, match="'org/name'"):
+        diskless.cache(mirror, only="huggingface", prefetch=[None])
     with pytest.raises(diskless.NotFound, match="nothing-here"):
         diskless.cache(f"{bucket.url}/nothing-here")
     with pytest.raises(diskless.InvalidURL, match="is an object"):

@@ -56,6 +56,18 @@ with diskless.cache({ram.mirror!r}, only=["huggingface", "torch"]) as cache:
     assert ram.client.run(program, **named, **ram.env) == [str(shown), "True"]
 
 
+def test_directories_are_those_of_the_environment_that_the_library_read(ram: Ram):
+    program = """
+import os
+import huggingface_hub.constants
+os.environ["HF_HOME"] = "/elsewhere"
+import diskless
+with diskless.cache(only="huggingface") as cache:
+    print([path for path in cache.directories if path.startswith("/elsewhere")])
+"""
+    assert ram.client.run(program, HF_ASSETS_CACHE="", **ram.env) == ["[]"]
+
+
 def test_write_back_makes_the_next_start_need_no_hub(client: Client, ram: Ram, bert: Repository, hub: HubServer):
     ram.bucket.put("hub/org/other/config.json", b"{}")
     expected = on_disk(client, DOWNLOADS)

@@ -80,6 +80,11 @@ class HubCache:
         names: dict[str, str] = {}
         asked = [ids] if isinstance(ids, str) else list(ids)
         for each in asked:
+            if not isinstance(each, str):
+                raise InvalidOption(
+                    f"a repository is a str such as 'org/name' or 'org/name@revision', not {each!r:.50}"
+                )
+        for each in asked:
             repository, blobs = self._find(self._mirror, each)
             for blob in blobs:
                 path = os.path.join(self.directory, repository.folder, "blobs", blob)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from diskless import native_api as native
 from diskless.caches import libraries, written
-from diskless.caches.place import Place, put
+from diskless.caches.libraries import huggingface
+from diskless.caches.place import Place, make_parent, put
+from diskless.caches.written import Written
 from diskless.errors import InvalidOption, MountPathError
 from diskless.forks import LOCK
 from diskless.ram.backing import choose
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 # As such directories are: NLTK reads nothing that others may write.
 _MODE = 0o755
+# What caches have on a disk beside their files, and nobody reads: in RAM it would take descriptors.
+_NOT_SHOWN = (".locks/*", "*/blobs/*.incomplete")
 # The caches that are open, by the directories that they cover. Guarded by LOCK.
 _open: dict[str, Cache] = {}
 
@@ -59,8 +63,8 @@ class Cache:
         self._mirror = mirror
         self._budget_bytes = budget_bytes
         self._push = push  # puts a file into the mirror, where that is wanted
-        # Guarded by LOCK: the directories, and the prefix of the mirror that is in each.
-        self._roots: dict[str, str | None] = {}
+        # Guarded by LOCK: the directories, and the prefixes of the mirror that are in each.
+        self._roots: dict[str, list[str]] = {}
         self._hub: HubCache | None = None
         self._pinned: list[int] = []
         self._flushed: dict[str, tuple[int, int]] = {}  # inodes and times of what is in the mirror now, by path
@@ -122,13 +126,12 @@ class Cache:
             raise InvalidOption("there is nothing to write to: open the cache with a mirror and write_back=True")
         of_mirror = self._mirror.names()
         count = 0
-        for root, prefix in list(self._roots.items()):
+        for root, prefixes in list(self._roots.items()):
+            found: list[Written] = []
             if self._hub is not None and root in self._hub.directories:
-                found = written.of_hub(root, of_mirror, self._hub.not_written_back)
-            elif prefix is not None:
-                found = written.below(root, prefix, of_mirror)
-            else:
-                continue
+                found += written.of_hub(root, of_mirror, self._hub.not_written_back)
+            for prefix in prefixes[:1]:
+                found += written.below(root, prefix, of_mirror, huggingface.tokens(root))
             for each in found:
                 try:
                     told = os.stat(each.path)
@@ -213,23 +216,34 @@ class Cache:
         """Shadow a directory, and give the mirror's files their names in it."""
         with LOCK:
             path = os.path.normpath(place.path)
-            if path in _open:
+            owner = _open.get(path)
+            if owner is None:
+                self._shadow(path)
+            elif owner is not self:
                 raise MountPathError(
-                    f"{path} is in RAM already, for {_open[path]!r}: close that, or leave the library out with only="
+                    f"{path} is in RAM already, for {owner!r}: close that, or leave the library out with only="
                 )
-            shown = self._backing.make_scratch(path, self._budget_bytes)
-            self._roots[shown] = place.prefix
-            _open[shown] = self
-        os.chmod(shown, _MODE)
+            if place.prefix is not None:
+                self._roots[path].append(place.prefix)
         if self._mirror is not None and place.prefix is not None:
             for name, file in self._mirror.files.items():
                 if name.startswith(place.prefix):
-                    put(os.path.join(shown, name[len(place.prefix) :]), file)
-        return shown
+                    put(os.path.join(path, name[len(place.prefix) :]), file)
+        return path
+
+    def _shadow(self, path: str) -> None:
+        tokens = {name: content for name in huggingface.tokens(path) if (content := _read(name)) is not None}
+        self._backing.make_scratch(path, self._budget_bytes)
+        self._roots[path] = []
+        _open[path] = self
+        os.chmod(path, _MODE)
+        for name, content in tokens.items():  # they are never covered
+            make_parent(name)
+            with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(content)
 
     def _show_hub(self, path: str, *, ask: bool, token: str | None) -> None:
         from diskless.caches.hub_cache import HubCache
-        from diskless.caches.libraries import huggingface
 
         directories = [self._show(Place(each)) for each in (path, *huggingface.more_hubs())]
         self._hub = HubCache(directories, self._mirror, ask=ask, token=token)
@@ -292,7 +306,8 @@ def cache(
 
     Raises:
         InvalidURL, InvalidOption: an argument makes no sense.
-        NotFound: the mirror is empty, or has none of what is to be fetched now.
+        NotFound: the mirror is empty (with `write_back` that is no error), or has none of what is to be fetched now.
+        AlreadyExists: with `write_back`, the mirror was pushed with a manifest, which hides what is written later.
         CredentialsError, AccessDenied, SourceUnavailable: it cannot be listed.
         MountPathError: another cache covers one of the directories already.
         BackingUnavailable: the Tree cannot work here, or files cannot be fetched when they are opened.
@@ -301,6 +316,9 @@ def cache(
         >>> with diskless.cache("s3://models/hub"):  # doctest: +SKIP
         ...     model = AutoModel.from_pretrained("org/name")
     """
+    for name, given, kind in (("only", only, Iterable), ("paths", paths, Mapping), ("prefetch", prefetch, Iterable)):
+        if given is not None and not isinstance(given, kind):
+            raise InvalidOption(f"{name}= is no {type(given).__name__}: see the documentation of diskless.cache")
     names = [only] if isinstance(only, str) else libraries.NAMES if only is None else list(only)
     found = {name: libraries.find(name) for name in names}
     if only is None:
@@ -317,7 +335,10 @@ def cache(
         from diskless.caches.mirror import Mirror
 
         options = {"session": session, "storage_options": storage_options, "budget": budget, "backing": backing}
-        opened_mirror = Mirror(check(mirror, load="lazy", **options))  # type: ignore[arg-type]
+        if write_back:
+            _check_writable(mirror, session, storage_options)
+        terms = check(mirror, load="lazy", ignore_patterns=_NOT_SHOWN, **options)  # type: ignore[arg-type]
+        opened_mirror = Mirror(terms, may_be_empty=write_back)
     elif write_back:
         raise InvalidOption("write_back=True needs a mirror to write to")
     push = None
@@ -345,6 +366,21 @@ def cache(
         made._close()
         raise
     return made
+
+
+def _check_writable(mirror: str, session: object, storage_options: Mapping[str, object] | None) -> None:
+    """Raise what will be said of the mirror when it is written, as far as that can be known before."""
+    from diskless.mirroring.bucket import MirrorBucket
+
+    MirrorBucket(mirror, session=session, storage_options=storage_options).close()
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
 
 
 def _prefix(prefix: str) -> str:

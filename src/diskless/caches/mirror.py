@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from diskless.errors import BackingUnavailable, BudgetExceeded, InvalidURL
+from diskless.errors import BackingUnavailable, BudgetExceeded, DescriptorLimit, InvalidURL, NotFound
 from diskless.forks import LOCK
 from diskless.terms import Terms
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Mirror:
-    """A lazy load of a prefix whose files have names elsewhere, by their paths below the URL."""
+    """A lazy load of a prefix whose files have names elsewhere, by their paths below the URL.
 
-    def __init__(self, terms: Terms) -> None:
+    Where it `may_be_empty`, nothing below the URL is no error.
+    """
+
+    def __init__(self, terms: Terms, *, may_be_empty: bool = False) -> None:
         from diskless.loader import process
 
         self.url = terms.spec.display.rstrip("/")
@@ -39,9 +42,17 @@ class Mirror:
                     file.visible = True
             if "" in self._job.files:
                 raise InvalidURL(f"{self.url} is an object, and a mirror is a prefix: name the one above it")
-        except BaseException:
+        except DescriptorLimit as error:
             self.close()
-            raise
+            raise DescriptorLimit(
+                f"{self.url} has too many objects to be a mirror here, each of which takes a descriptor, whether it is "
+                f"opened or not: {str(error).partition('. ')[0]}. Raise the limit (`ulimit -Hn`), or name a prefix "
+                "with fewer"
+            ) from None
+        except BaseException as error:
+            self.close()
+            if not (may_be_empty and isinstance(error, NotFound)):
+                raise
 
     @property
     def files(self) -> Mapping[str, RamFile]:

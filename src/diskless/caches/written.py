@@ -6,6 +6,8 @@ import os
 from collections.abc import Collection, Iterator, Set
 from typing import NamedTuple
 
+from diskless.caches.hub_layout import of_folder
+
 # What libraries call a file that is not complete yet.
 _ON_THE_WAY = (".incomplete", ".partial", ".part", ".tmp", ".lock")
 
@@ -17,11 +19,17 @@ class Written(NamedTuple):
     name: str
 
 
-def below(directory: str, prefix: str, of_mirror: Collection[int]) -> Iterator[Written]:
-    """Return the files of a library's directory but those whose inodes are `of_mirror`."""
+def below(directory: str, prefix: str, of_mirror: Collection[int], left_out: Collection[str]) -> Iterator[Written]:
+    """Return the files of a library's directory but those whose inodes are `of_mirror`, and the paths in `left_out`.
+
+    What the Hub has in the same directory is not the library's.
+    """
     for path in files(directory):
-        if not path.endswith(_ON_THE_WAY) and _is_new(path, of_mirror):
-            yield Written(path, prefix + os.path.relpath(path, directory))
+        name = os.path.relpath(path, directory)
+        if path.endswith(_ON_THE_WAY) or path in left_out or of_folder(name.partition("/")[0]) is not None:
+            continue
+        if _is_new(path, of_mirror):
+            yield Written(path, prefix + name)
 
 
 def of_hub(directory: str, of_mirror: Collection[int], left_out: Set[str]) -> Iterator[Written]:

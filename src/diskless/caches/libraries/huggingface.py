@@ -6,24 +6,18 @@ What a file is called is `hub_layout`'s to say. hf_xet checks what it fetches; n
 
 import os
 import sys
+from pathlib import PurePath
 
 from diskless.caches.place import Place, directory
 
 PACKAGES = ("huggingface_hub",)
-_BELOW_HOME = {
-    "xet": "HF_XET_CACHE",
-    "assets": "HF_ASSETS_CACHE",
-    "modules": "HF_MODULES_CACHE",
-    "datasets": "HF_DATASETS_CACHE",
-}
 
 
 def hub() -> str:
-    """Return the directory of repositories: what huggingface_hub has read from the environment, if it has."""
-    constants = sys.modules.get("huggingface_hub.constants")
-    if constants is not None:
-        return os.path.abspath(str(constants.HF_HUB_CACHE))
-    return directory(f"{_home()}/hub", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    """Return the directory of repositories: what huggingface_hub reads from the environment when it is imported."""
+    from huggingface_hub import constants
+
+    return os.path.abspath(str(constants.HF_HUB_CACHE))
 
 
 def more_hubs() -> list[str]:
@@ -32,10 +26,25 @@ def more_hubs() -> list[str]:
 
 
 def places() -> list[Place]:
-    beside = [Place(directory(f"{_home()}/{name}", variable)) for name, variable in _BELOW_HOME.items()]
-    return [Place(hub()), *beside]
+    from huggingface_hub import constants
+
+    transformers, datasets = (sys.modules.get(name) for name in ("transformers.utils.hub", "datasets.config"))
+    modules = directory(f"{constants.HF_HOME}/modules", "HF_MODULES_CACHE")
+    found = [
+        hub(),
+        constants.HF_XET_CACHE,
+        constants.HF_ASSETS_CACHE,
+        # These read the environment when they are imported, too.
+        getattr(transformers or datasets, "HF_MODULES_CACHE", modules),
+        getattr(datasets, "HF_DATASETS_CACHE", directory(f"{constants.HF_HOME}/datasets", "HF_DATASETS_CACHE")),
+    ]
+    return [Place(os.path.abspath(os.path.expanduser(each))) for each in found]
 
 
-def _home() -> str:
-    default = directory("~/.cache/huggingface", "XDG_CACHE_HOME", below="huggingface")
-    return directory(default, "HF_HOME")
+def tokens(below: str) -> list[str]:
+    """Return the files with tokens, as far as they are below a directory."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    home = directory(directory("~/.cache/huggingface", "XDG_CACHE_HOME", below="huggingface"), "HF_HOME")
+    token = str(getattr(constants, "HF_TOKEN_PATH", directory(f"{home}/token", "HF_TOKEN_PATH")))
+    found = (os.path.abspath(token), os.path.join(os.path.dirname(os.path.abspath(token)), "stored_tokens"))
+    return [path for path in found if PurePath(path).is_relative_to(below)]
