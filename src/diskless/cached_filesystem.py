@@ -20,7 +20,7 @@ from diskless.forks import LOCK
 from diskless.handle import File, lazily
 from diskless.job import Job
 from diskless.readahead import SMALL_BYTES
-from diskless.sources.filesystems import remade
+from diskless.sources.filesystems import check_in_ram, remade
 from diskless.terms import Terms, check, get_ready
 
 # What fsspec itself hands on, or takes out for its own use.
@@ -67,6 +67,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
 
     Raises:
         InvalidOption: an option is another cache's, or nobody's.
+        InvalidURL: the other filesystem, or one beneath it, is a cache on a disk.
         ValueError: neither or both of `target_protocol` and `fs` are given.
     """
 
@@ -118,6 +119,7 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         self._terms: dict[str, Terms] = {}
         self._jobs: weakref.WeakSet[Any] = weakref.WeakSet()  # that were kept for this one; guarded by LOCK
         beneath = type(fs) if fs is not None else fsspec.get_filesystem_class(self.target_protocol)
+        check_in_ram(fs, target_protocol=target_protocol, target_options=target_options)
 
         def strip(path: Any) -> Any:
             if isinstance(path, list):

@@ -6,6 +6,7 @@ import pickle
 
 import fsspec
 import pytest
+from fsspec.implementations.dirfs import DirFileSystem
 
 import diskless
 
@@ -60,3 +61,19 @@ def test_a_range_of_a_file_that_does_not_fit_as_a_whole(bucket, root, moto):
     with fs.open(f"{root}/3MiB") as file, pytest.raises(diskless.BudgetExceeded):
         file.read()
     fs.clear_cache()
+
+
+@pytest.mark.parametrize("name", ["simplecache", "filecache", "blockcache"])
+def test_a_cache_on_a_disk_is_refused(root, moto, theirs, tmp_path, name):
+    """Wherever in a chain it is, and however it came there."""
+    there = {"s3": moto, name: {"cache_storage": str(tmp_path)}}
+    kind = type("Other", (fsspec.get_filesystem_class(name),), {"protocol": "other"})
+    for make in (
+        lambda: fsspec.open(f"ramcache::{name}::s3://{root}/small.bin", **there),
+        lambda: fsspec.open(f"ramcache::zip://a::{name}::s3://{root}/small.bin", **there),
+        lambda: fsspec.filesystem("ramcache", fs=fsspec.filesystem(name, fs=theirs, cache_storage=str(tmp_path))),
+        lambda: fsspec.filesystem("ramcache", fs=kind(fs=theirs, cache_storage=str(tmp_path))),
+        lambda: fsspec.filesystem("ramcache", fs=DirFileSystem(root, kind(fs=theirs, cache_storage=str(tmp_path)))),
+    ):
+        with pytest.raises(diskless.InvalidURL, match=r"cache:: keeps its copy on a disk; leave it out"):
+            make()

@@ -154,8 +154,7 @@ def _check(scheme: str) -> None:
 
     import fsspec
 
-    if scheme in _ON_DISK:
-        raise InvalidURL(f"{scheme}:: keeps its copy on a disk; leave it out: the bytes go to RAM")
+    _refuse_on_disk(scheme)
     known = fsspec.available_protocols()
     if scheme not in known and scheme not in OURS:
         near = difflib.get_close_matches(scheme, [*OURS, *known], 3, 0.5)
@@ -168,6 +167,34 @@ def _check(scheme: str) -> None:
         missing = _INSTALL.get(scheme, "") or f"what it asks for: {redact(str(error))}"
     if missing:
         raise MissingDependency(f"{scheme}:// needs a package that is not installed: pip install {missing}")
+
+
+def check_in_ram(*arguments: Any, **options: Any) -> None:
+    """Raise InvalidURL where a filesystem keeps copies on a disk: one of those that another is made of, by these.
+
+    As `fs`, whatever it is called, or as `target_protocol` and `target_options`; and so all the way down.
+    """
+    import fsspec
+
+    for given in (*arguments, *options.values()):
+        if isinstance(given, fsspec.AbstractFileSystem):
+            _refuse_on_disk(*_protocols(type(given)))
+            check_in_ram(*given.storage_args, **given.storage_options)
+    if (protocol := options.get("target_protocol")) is not None:
+        _refuse_on_disk(*_protocols(fsspec.get_filesystem_class(protocol)))
+        check_in_ram(**options.get("target_options") or {})
+
+
+def _protocols(kind: type) -> list[str]:
+    """Return those of a class of filesystems and of what it derives from."""
+    known = [getattr(each, "protocol", ()) for each in kind.__mro__]
+    return [name for names in known for name in ((names,) if isinstance(names, str) else names)]
+
+
+def _refuse_on_disk(*schemes: str) -> None:
+    for scheme in schemes:
+        if scheme in _ON_DISK:
+            raise InvalidURL(f"{scheme}:: keeps its copy on a disk; leave it out: the bytes go to RAM")
 
 
 def _caller(item: tuple[str, str]) -> bool:
