@@ -7,7 +7,8 @@ import errno
 import os
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, NoReturn
 
 import fsspec
@@ -178,6 +179,9 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
     def ukey(self, path: str) -> Any:
         return self.fs.ukey(self._strip_protocol(path))
 
+    def sign(self, path: str, *args: Any, **kwargs: Any) -> str:
+        return str(self.fs.sign(self._strip_protocol(path), *args, **kwargs))
+
     def invalidate_cache(self, path: str | None = None) -> None:
         """Forget listings. What is kept of files stays: see `clear_cache`."""
         self.fs.invalidate_cache(path)
@@ -186,7 +190,10 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         return str(self.fs.unstrip_protocol(name))
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> File:
-        if mode != "rb":
+        kind = mode.replace("b", "", 1).replace("+", "", 1)
+        if kind not in ("r", "w", "x", "a"):
+            raise ValueError(f"mode={mode!r:.50} makes no sense: ramcache:: reads with 'rb', or with 'r' for text")
+        if kind != "r" or "+" in mode:
             self._read_only(path)
         path = self._strip_protocol(path)
         terms = self._terms_of(path)
@@ -215,8 +222,8 @@ class RamCacheFileSystem(ChainedFileSystem):  # type: ignore[misc]  # fsspec has
         **kwargs: Any,
     ) -> list[Any]:
         """Return the bytes of many ranges, which are all asked for before the first is waited for."""
-        begins = [starts] * len(paths) if starts is None or isinstance(starts, int) else starts
-        untils = [ends] * len(paths) if ends is None or isinstance(ends, int) else ends
+        begins = starts if isinstance(starts, Iterable) else [starts] * len(paths)
+        untils = ends if isinstance(ends, Iterable) else [ends] * len(paths)
         if not len(paths) == len(begins) == len(untils):
             raise ValueError(f"{len(paths)} paths, {len(begins)} starts and {len(untils)} ends are not equally many")
         found: list[Any] = []
@@ -314,5 +321,5 @@ def _range(file: File | Exception, start: int | None, end: int | None) -> bytes:
 
 def _within(size_bytes: int, start: int | None, end: int | None) -> tuple[int, int]:
     """Return a range of a file as fsspec gives it: without a start or an end, or counted from the end."""
-    first, last = start or 0, size_bytes if end is None else end
+    first, last = index(start or 0), size_bytes if end is None else index(end)  # numpy's become Python's
     return max(0, first + size_bytes if first < 0 else first), last + size_bytes if last < 0 else last

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import urllib.request
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.dirfs import DirFileSystem
 
@@ -77,3 +79,33 @@ def test_a_cache_on_a_disk_is_refused(root, moto, theirs, tmp_path, name):
     ):
         with pytest.raises(diskless.InvalidURL, match=r"cache:: keeps its copy on a disk; leave it out"):
             make()
+
+
+def test_ranges_in_numbers_of_numpy(bucket, root, fs, theirs):
+    data = bytes(range(256)) * (24 << 12)
+    bucket.put("large.bin", data)
+    path, near, far = f"{root}/large.bin", np.int64(20 << 20), np.int64((20 << 20) + 5)
+    for each in (theirs, fs):
+        assert each.cat_ranges([path] * 2, near, far) == [data[near:far]] * 2
+        assert each.cat_ranges([path] * 2, np.array([near, 0]), np.array([far, 3])) == [data[near:far], data[:3]]
+        assert each.cat_file(path, start=near - 1, end=far) == data[near - 1 : far]
+    fs.clear_cache()
+
+
+def test_modes(root, fs):
+    for mode in ("q", "", "b", "brb", "rr", "rw", "rbt", "rb++"):
+        with pytest.raises(ValueError, match="makes no sense"):
+            fs.open(f"{root}/small.bin", mode)
+    for mode in ("w", "ab", "xb", "r+b", "rb+", "w+"):
+        with pytest.raises(OSError, match="only reads"):
+            fs.open(f"{root}/small.bin", mode)
+    for mode, expected in (("rb", b"0123456789"), ("br", b"0123456789"), ("r", "0123456789"), ("rt", "0123456789")):
+        with fs.open(f"{root}/small.bin", mode) as file:
+            assert file.read() == expected
+
+
+def test_a_signed_url_is_that_of_the_filesystem_beneath(root, fs):
+    with urllib.request.urlopen(fs.sign(f"ramcache://{root}/small.bin", expiration=60)) as answer:
+        assert answer.read() == b"0123456789"
+    with pytest.raises(NotImplementedError):
+        fsspec.filesystem("ramcache", target_protocol="memory").sign("/x")
