@@ -126,7 +126,7 @@ class File(io.BufferedIOBase):
 
         given = {name: value for name, value in self._arguments.items() if name not in ("load", "once")}
         mounted = mount(self._url, **given)
-        if mounted._files.get("") is not self.job.files[""]:  # of equal versions there is one
+        if not mounted.shows(self.job):
             mounted.close()
             raise ObjectChanged(
                 f"{self.url} was loaded anew since it was opened here, and its path would show what may be another "
@@ -371,7 +371,8 @@ class _TextUpload(_Text):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flush_or_discard(error)
+        if not self.closed:
+            self._flush_or_discard(error)
         self.buffer.__exit__(kind, error, trace)
 
     def close(self) -> None:

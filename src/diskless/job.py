@@ -146,6 +146,11 @@ class Job:
         return self._settled.is_set() and self.filling.error is not None
 
     @property
+    def version(self) -> FileKey | None:
+        """What names the one object that is loaded, and its version, where its store tells versions."""
+        return _key(self.request.identity, self.objects[0]) if len(self.objects) == 1 else None
+
+    @property
     def settled(self) -> bool:
         """Whether the load ended, well or not."""
         return self._settled.is_set()
@@ -154,6 +159,8 @@ class Job:
         """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
         with LOCK:
             _started.add(self)
+            if self.lazy and self.budget_bytes is not None:
+                _budgeted.add(self)
         self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
         try:
             self._thread.start()
@@ -207,7 +214,10 @@ class Job:
             self._forget()
 
     def _set_aside_if_changed(self, error: DisklessError) -> None:
-        """Before anybody is told of the error: who loads again for it gets the new version."""
+        """Before who reads is told of the error: who then loads again gets the new version.
+
+        Who opens a path of a lazy Mount is told by the Loader, perhaps a moment sooner.
+        """
         if isinstance(error, ObjectChanged):
             self.set_aside()
 
@@ -553,6 +563,8 @@ def _readable(entry: Object, file: RamFile, opened: ExitStack) -> client.Target:
 _joinable: dict[Request, Job] = {}
 # All that somebody still has: some are joinable no more. Guarded by LOCK.
 _started: weakref.WeakSet[Job] = weakref.WeakSet()
+# Those whose files may be dropped for a budget.
+_budgeted: weakref.WeakSet[Job] = weakref.WeakSet()
 
 
 def _key(identity: str, entry: Object) -> FileKey | None:
@@ -574,8 +586,8 @@ def _is_running(pid: int | None) -> bool:
 
 def _tell_room() -> None:
     """Tell the lazy jobs what their files may take now, where a budget says so. The caller holds LOCK."""
-    for job in list(_started):
-        if job.lazy and job._transfer is not None and job.budget_bytes is not None:
+    for job in list(_budgeted):
+        if job.lazy and job._transfer is not None:
             job._transfer.set_room(job._room())
 
 

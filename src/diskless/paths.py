@@ -71,6 +71,11 @@ class Mount:
         """
         self._job.wait(timeout_s)
 
+    def shows(self, job: Job) -> bool:
+        """Whether it shows the one object of a job, in the version that the job has, as far as its store tells them."""
+        known = job.version is not None and job.version == self._job.version
+        return known or self._files.get("") is job.files.get("")
+
     def _wait_for_times(self) -> None:
         """Return when no file is being written any more, which changes its time; those of a lazy Mount are dated."""
         if not self._job.lazy:

@@ -85,7 +85,8 @@ class UploadFile(io.BufferedRandom):
         """Upload what was written, and let go of it. Closing twice does nothing.
 
         Raises what `push` raises, and then stays open. In a forked child of the process that opened it nothing is
-        uploaded.
+        uploaded. While an exception is handled within its ``with`` block it only flushes, and stays open: the end of
+        the block uploads, or does not.
         """
         if self.closed:
             return

@@ -17,7 +17,7 @@ import pytest
 import diskless
 from tests.loader.fault_server import Fault, FaultServer, Get
 from tests.loader.fetching import loader_pids
-from tests.programs import until
+from tests.programs import run, until
 
 MIB = 1 << 20
 DATA = os.urandom(5 * MIB + 17)
@@ -435,3 +435,17 @@ def test_flushing_what_is_closed(server):
     file.close()
     with pytest.raises(ValueError, match="closed file"):
         file.flush()
+
+
+def test_its_path_in_a_forked_child(server, backing):
+    code = """
+    import json, os, sys
+    import diskless
+    with diskless.open(f"{sys.argv[1]}/model.bin", storage_options=json.loads(sys.argv[2])) as file:
+        file.job.wait()
+        if child := os.fork():
+            sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        with open(file.path, "rb") as opened:
+            print(len(opened.read()))
+    """
+    assert run(server, code, backing=backing) == [str(len(DATA))]

@@ -109,3 +109,14 @@ def test_a_signed_url_is_that_of_the_filesystem_beneath(root, fs):
         assert answer.read() == b"0123456789"
     with pytest.raises(NotImplementedError):
         fsspec.filesystem("ramcache", target_protocol="memory").sign("/x")
+
+
+def test_over_a_filesystem_of_pyarrow(tmp_path):
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import LocalFileSystem
+
+    (tmp_path / "file").write_bytes(b"0123456789")
+    fs = fsspec.filesystem("ramcache", fs=ArrowFSWrapper(LocalFileSystem()))
+    assert fs.cat_file(str(tmp_path / "file")) == b"0123456789"
+    with pytest.raises(diskless.InvalidURL, match="simplecache:: keeps its copy on a disk"):
+        fsspec.filesystem("ramcache", fs=fsspec.filesystem("simplecache", fs=ArrowFSWrapper(LocalFileSystem())))

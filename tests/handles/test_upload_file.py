@@ -185,11 +185,19 @@ def test_what_wraps_it_and_closes_it_uploads(bucket, url):
         except ZeroDivisionError:
             file.write(b"handled")
             file.close()
+            assert not file.closed and bucket.keys() == ["new"]
     assert file.closed and bucket.get("other") == b"handled"
     with diskless.open(f"{url}/third", "wb") as file:
         file.write(b"closed")
         file.close()
         assert bucket.get("third") == b"closed"
+
+
+def test_text_may_be_closed_in_its_block(bucket, url):
+    with diskless.open(f"{url}/new", "w") as file:
+        file.write("text")
+        file.close()
+        assert bucket.get("new") == b"text"
 
 
 @pytest.mark.filterwarnings("error")

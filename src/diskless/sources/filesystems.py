@@ -187,8 +187,12 @@ def check_in_ram(*arguments: Any, **options: Any) -> None:
 
 def _protocols(kind: type) -> list[str]:
     """Return those of a class of filesystems and of what it derives from."""
-    known = [getattr(each, "protocol", ()) for each in kind.__mro__]
-    return [name for names in known for name in ((names,) if isinstance(names, str) else names)]
+    known = [getattr(each, "protocol", ()) for each in kind.__mro__]  # a property has none, until there is an instance
+    return [
+        name
+        for names in known
+        for name in ((names,) if isinstance(names, str) else names if isinstance(names, (tuple, list)) else ())
+    ]
 
 
 def _refuse_on_disk(*schemes: str) -> None:
