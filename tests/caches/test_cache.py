@@ -131,6 +131,11 @@ def test_write_back_puts_what_was_fetched_elsewhere_into_the_mirror(mirror: str,
     assert bucket.get("m/clip/sub/RN50.pt") == b"another" and bucket.get("m/clip/late.pt") == b"late"
     keys = bucket.keys()
     assert not [key for key in keys if "partial" in key or "nowhere" in key]
+    with diskless.cache(mirror, only=[], paths={str(home / "mine"): "mine/"}, write_back=True):
+        (home / "mine/models--a--b").mkdir()
+        (home / "mine/models--a--b/file").write_bytes(b"in a cache of their own")
+    assert bucket.get("m/mine/models--a--b/file") == b"in a cache of their own"
+    keys = bucket.keys()
     with pytest.raises(ZeroDivisionError), diskless.cache(mirror, only="clip", write_back=True):
         (home / ".cache/clip/half.pt").write_bytes(b"half")
         raise ZeroDivisionError
@@ -219,10 +224,30 @@ def test_tokens_are_never_covered(mirror: str, home: Path, monkeypatch: pytest.M
     assert os.listdir(home) == ["token"]
 
 
+def test_tokens_are_never_put_into_a_mirror(mirror: str, home: Path, bucket, monkeypatch: pytest.MonkeyPatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    home.mkdir()
+    (home / "real").mkdir()
+    (home / "link").symlink_to("real")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "link" / "token"))
+    (home / "real" / "token").write_text("hf_secret")
+    with diskless.cache(mirror, only=[], paths={str(home / "real"): "mine/"}, write_back=True):
+        assert (home / "real" / "token").read_text() == "hf_secret"
+        (home / "real" / "token").write_text("hf_other")
+        (home / "real" / "stored_tokens").write_text("hf_both")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/elsewhere/token")
+    assert not [key for key in bucket.keys() if "token" in key]  # noqa: SIM118
+
+
 def test_a_package_that_somebody_has_made_up(mirror: str, home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "clip", types.ModuleType("clip"))
+    for name in ("huggingface_hub", "open_clip"):
+        monkeypatch.setitem(sys.modules, name, None)
     with diskless.cache(mirror):
         assert (home / ".cache/clip/ViT-B-32.pt").exists()
+    monkeypatch.setitem(sys.modules, "clip", None)
+    with diskless.cache(mirror):
+        assert not (home / ".cache/clip/ViT-B-32.pt").exists()
 
 
 def test_what_nobody_reads_takes_no_descriptor(mirror: str, home: Path, bucket):

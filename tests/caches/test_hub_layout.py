@@ -166,6 +166,15 @@ def test_a_file_beside_repositories_makes_no_repository_of_their_organisation():
     assert {name for _, name in repositories(listing(**files))} == {"bert"}
     files = {"plain/notes.txt": b"", "plain/data/a.txt": b"1"}
     assert {name for _, name in repositories(listing(**files))} == {"plain"}
+    files = {"clip/README.md": b"", "clip/modules.json": b"", "clip/0_CLIPModel/config.json": b"1"}
+    assert {name for _, name in repositories(listing(**files))} == {"clip"}
+
+
+@pytest.mark.parametrize("name", ["org/name", "squad"])
+def test_a_hidden_file_of_gits_is_one_of_the_repository(name: str):
+    files = {f"datasets/{name}/.gitattributes": b"", f"datasets/{name}/data/train.parquet": b"1"}
+    repository = only(repositories(listing(**files)))
+    assert repository.name == name and set(repository.texts) == {"refs/main"}
 
 
 def test_folders_of_other_libraries_are_no_repositories():

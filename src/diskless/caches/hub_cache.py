@@ -56,11 +56,19 @@ class HubCache:
             if repository.plain:
                 left_out.add(repository.folder)
                 continue
+            left_out |= {
+                f"{repository.folder}/{name}" for name in repository.files if self._leads_somewhere(repository, name)
+            }
             for name, before in repository.texts.items():
                 commit = commit_of(folder, name.removeprefix("refs/"))
                 if commit in (before, None) or not _has_all(folder, str(commit), repository.paths(before)):
                     left_out.add(f"{repository.folder}/{name}")
         return left_out
+
+    def _leads_somewhere(self, repository: Repository, name: str) -> bool:
+        """Whether it is the name of a revision with a commit, whichever that is."""
+        assert self._mirror is not None
+        return name.startswith("refs/") and self._mirror.objects[repository.files[name]].size_bytes in (40, 41)
 
     def close(self) -> None:
         """Let huggingface_hub ask its server as before."""

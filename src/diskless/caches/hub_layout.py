@@ -21,7 +21,9 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 # listings of commits.
 _AS_THEY_ARE = ("refs", ".no_exist", "trees")
 _CONFIGURATIONS = ("config.json", "model_index.json")
-_OF_A_MODEL = (*_CONFIGURATIONS, ".safetensors", ".bin", ".pt", ".pth", ".onnx", ".gguf", ".h5", ".msgpack")
+# How files begin that lie beside the repositories of an organisation; those of a desktop are in any folder.
+_BESIDE = ("README", "LICENSE", ".")
+_OF_A_DESKTOP = (".DS_Store", "Thumbs.db")
 
 
 def split_id(asked: str) -> tuple[str, str, str]:
@@ -199,8 +201,8 @@ def _of_plain_files(groups: Mapping[tuple[str, str], Mapping[str, Object]]) -> I
 
 
 def _is_right_in_it(path: str) -> bool:
-    """Whether a file lies in a folder itself; such as .DS_Store is in any."""
-    return "/" not in path and not path.startswith(".")
+    """Whether a file lies in a folder itself."""
+    return "/" not in path and path not in _OF_A_DESKTOP
 
 
 def _is_repository(paths: Iterable[str]) -> bool:
@@ -210,7 +212,7 @@ def _is_repository(paths: Iterable[str]) -> bool:
     """
     own = [path for path in paths if _is_right_in_it(path)]
     beneath = any(path.partition("/")[2] in _CONFIGURATIONS for path in paths)
-    return any(path.endswith(_OF_A_MODEL) for path in own) if beneath else bool(own)
+    return bool(own) and not (beneath and all(path.upper().startswith(_BESIDE) for path in own))
 
 
 def _of_revisions(kind: str, name: str, prefix: str, revisions: Mapping[str, Mapping[str, Object]]) -> Repository:

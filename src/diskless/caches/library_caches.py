@@ -66,6 +66,7 @@ class Cache:
         # Guarded by LOCK: the directories, and the prefixes of the mirror that are in each.
         self._roots: dict[str, list[str]] = {}
         self._hub: HubCache | None = None
+        self._tokens: set[str] = set()  # their files in the directories
         self._pinned: list[int] = []
         self._flushed: dict[str, tuple[int, int]] = {}  # inodes and times of what is in the mirror now, by path
         self._closed = False
@@ -128,10 +129,11 @@ class Cache:
         count = 0
         for root, prefixes in list(self._roots.items()):
             found: list[Written] = []
-            if self._hub is not None and root in self._hub.directories:
+            is_hub = self._hub is not None and root in self._hub.directories
+            if self._hub is not None and is_hub:
                 found += written.of_hub(root, of_mirror, self._hub.not_written_back)
             for prefix in prefixes[:1]:
-                found += written.below(root, prefix, of_mirror, huggingface.tokens(root))
+                found += written.below(root, prefix, of_mirror, self._tokens, with_hub=is_hub)
             for each in found:
                 try:
                     told = os.stat(each.path)
@@ -214,33 +216,37 @@ class Cache:
 
     def _show(self, place: Place) -> str:
         """Shadow a directory, and give the mirror's files their names in it."""
+        path = os.path.normpath(place.path)
+        tokens = {name: _read(name) for name in huggingface.tokens(path)}
         with LOCK:
-            path = os.path.normpath(place.path)
             owner = _open.get(path)
             if owner is None:
-                self._shadow(path)
+                self._backing.make_scratch(path, self._budget_bytes)
+                self._roots[path] = []
+                _open[path] = self
             elif owner is not self:
                 raise MountPathError(
                     f"{path} is in RAM already, for {owner!r}: close that, or leave the library out with only="
                 )
             if place.prefix is not None:
                 self._roots[path].append(place.prefix)
+        if owner is None:
+            os.chmod(path, _MODE)
+            self._keep_tokens(tokens)
         if self._mirror is not None and place.prefix is not None:
             for name, file in self._mirror.files.items():
                 if name.startswith(place.prefix):
                     put(os.path.join(path, name[len(place.prefix) :]), file)
         return path
 
-    def _shadow(self, path: str) -> None:
-        tokens = {name: content for name in huggingface.tokens(path) if (content := _read(name)) is not None}
-        self._backing.make_scratch(path, self._budget_bytes)
-        self._roots[path] = []
-        _open[path] = self
-        os.chmod(path, _MODE)
-        for name, content in tokens.items():  # they are never covered
-            make_parent(name)
-            with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(content)
+    def _keep_tokens(self, tokens: Mapping[str, bytes | None]) -> None:
+        """Let files with tokens be there as before, and never go into the mirror."""
+        for name, content in tokens.items():
+            self._tokens.add(name)
+            if content is not None:
+                make_parent(name)
+                with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600), "wb") as file:
+                    file.write(content)
 
     def _show_hub(self, path: str, *, ask: bool, token: str | None) -> None:
         from diskless.caches.hub_cache import HubCache
@@ -316,7 +322,12 @@ def cache(
         >>> with diskless.cache("s3://models/hub"):  # doctest: +SKIP
         ...     model = AutoModel.from_pretrained("org/name")
     """
-    for name, given, kind in (("only", only, Iterable), ("paths", paths, Mapping), ("prefetch", prefetch, Iterable)):
+    for name, given, kind in (
+        ("only", only, Iterable),
+        ("paths", paths, Mapping),
+        ("prefetch", prefetch, Iterable),
+        ("pin", pin, Iterable),
+    ):
         if given is not None and not isinstance(given, kind):
             raise InvalidOption(f"{name}= is no {type(given).__name__}: see the documentation of diskless.cache")
     names = [only] if isinstance(only, str) else libraries.NAMES if only is None else list(only)

@@ -22,7 +22,7 @@ from diskless.caches.hub_requests import Asked
 from diskless.forks import LOCK
 
 _CHUNK_BYTES = 1 << 20
-_ABOUT = re.compile(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)/")
+_ABOUT = re.compile(r"/api/(models|datasets|spaces)/([^/]+)/([^/]+)")
 # What a snapshot may be called.
 _SEGMENT = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
 
@@ -84,7 +84,10 @@ class MirroredHub:
     def is_of_one(self, path: str) -> bool:
         """Whether a request's path is about one of the repositories."""
         found = _ABOUT.match(path)
-        return found is not None and (found[1], unquote(found[2])) in self._repositories
+        if found is None:
+            return False
+        kind, first, second = found[1], unquote(found[2]), unquote(found[3])
+        return (kind, first) in self._repositories or (kind, f"{first}/{second}") in self._repositories
 
     def assume(self, asked: Asked, lacking: Lacking) -> None:
         """Note that `instead` was the answer."""

@@ -19,14 +19,16 @@ class Written(NamedTuple):
     name: str
 
 
-def below(directory: str, prefix: str, of_mirror: Collection[int], left_out: Collection[str]) -> Iterator[Written]:
+def below(
+    directory: str, prefix: str, of_mirror: Collection[int], left_out: Collection[str], *, with_hub: bool = False
+) -> Iterator[Written]:
     """Return the files of a library's directory but those whose inodes are `of_mirror`, and the paths in `left_out`.
 
-    What the Hub has in the same directory is not the library's.
+    Where it has the directory `with_hub`, what repositories have in it is not the library's.
     """
     for path in files(directory):
         name = os.path.relpath(path, directory)
-        if path.endswith(_ON_THE_WAY) or path in left_out or of_folder(name.partition("/")[0]) is not None:
+        if path.endswith(_ON_THE_WAY) or path in left_out or (with_hub and of_folder(name.partition("/")[0])):
             continue
         if _is_new(path, of_mirror):
             yield Written(path, prefix + name)

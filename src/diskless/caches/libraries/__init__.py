@@ -37,4 +37,10 @@ def find(name: str) -> Library:
 
 def is_installed(library: Library) -> bool:
     """Whether one of its packages can be imported."""
-    return any(package in sys.modules or importlib.util.find_spec(package) is not None for package in library.PACKAGES)
+    return any(map(_can_be_imported, library.PACKAGES))
+
+
+def _can_be_imported(package: str) -> bool:
+    if package in sys.modules:  # it may be made up, without a spec, or None to keep it out
+        return sys.modules[package] is not None
+    return importlib.util.find_spec(package) is not None

@@ -42,9 +42,13 @@ def places() -> list[Place]:
 
 
 def tokens(below: str) -> list[str]:
-    """Return the files with tokens, as far as they are below a directory."""
+    """Return what files with tokens are called below a directory, in which they are or may be."""
     constants = sys.modules.get("huggingface_hub.constants")
     home = directory(directory("~/.cache/huggingface", "XDG_CACHE_HOME", below="huggingface"), "HF_HOME")
     token = str(getattr(constants, "HF_TOKEN_PATH", directory(f"{home}/token", "HF_TOKEN_PATH")))
-    found = (os.path.abspath(token), os.path.join(os.path.dirname(os.path.abspath(token)), "stored_tokens"))
-    return [path for path in found if PurePath(path).is_relative_to(below)]
+    # A directory may have another name by a link.
+    real = PurePath(os.path.realpath(os.path.dirname(token)))
+    if not real.is_relative_to(os.path.realpath(below)):
+        return []
+    top = os.path.normpath(os.path.join(below, real.relative_to(os.path.realpath(below))))
+    return [os.path.join(top, name) for name in (os.path.basename(token), "stored_tokens")]
