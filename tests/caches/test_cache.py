@@ -193,6 +193,17 @@ def test_nothing_is_written_where_nobody_would_see_it(s3_env, bucket, tmp_path: 
         diskless.cache(f"file://{tmp_path}", only="clip", write_back=True)
 
 
+def test_a_list_that_a_library_writes_on(mirror: str, home: Path, bucket):
+    bucket.put("m/torch/hub/trusted_list", b"org_one\n")
+    trusted = home / ".cache/torch/hub/trusted_list"
+    with diskless.cache(mirror, only="torch", write_back=True) as cache:
+        assert cache.flush() == 0
+        with trusted.open("a") as file:
+            file.write("org_two\n")
+        assert trusted.read_text() == "org_one\norg_two\n"
+    assert bucket.get("m/torch/hub/trusted_list") == b"org_one\norg_two\n"
+
+
 def test_two_libraries_may_have_one_directory(mirror: str, home: Path, bucket, monkeypatch: pytest.MonkeyPatch):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setenv("TORCH_HOME", str(home))

@@ -237,7 +237,20 @@ class Cache:
             for name, file in self._mirror.files.items():
                 if name.startswith(place.prefix):
                     put(os.path.join(path, name[len(place.prefix) :]), file)
+            for name in place.appended:
+                self._let_write(os.path.join(path, name))
         return path
+
+    def _let_write(self, path: str) -> None:
+        """Have a copy of a mirror's file in its place, which can be written on."""
+        content = _read(path)
+        if content is None:
+            return
+        os.unlink(path)
+        with open(path, "xb") as file:
+            file.write(content)
+        told = os.stat(path)
+        self._flushed[path] = (told.st_ino, told.st_mtime_ns)
 
     def _keep_tokens(self, tokens: Mapping[str, bytes | None]) -> None:
         """Let files with tokens be there as before, and never go into the mirror."""

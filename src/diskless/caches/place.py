@@ -17,10 +17,14 @@ _MODE = 0o644
 
 @dataclass(frozen=True)
 class Place:
-    """`path` is absolute; `prefix` ends in a slash, and is None for what no mirror holds."""
+    """`path` is absolute; `prefix` ends in a slash, and is None for what no mirror holds.
+
+    `appended` are names of small files that the library writes on, where they are.
+    """
 
     path: str
     prefix: str | None = None
+    appended: tuple[str, ...] = ()
 
 
 def directory(default: str, *variables: str, below: str = "") -> str:

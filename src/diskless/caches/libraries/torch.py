@@ -7,11 +7,12 @@ import sys
 from diskless.caches.place import Place, directory
 
 PACKAGES = ("torch",)
+_APPENDED = ("trusted_list",)
 
 
 def places() -> list[Place]:
     hub = sys.modules.get("torch.hub")
     if hub is not None:  # `torch.hub.set_dir` may have been called
-        return [Place(os.path.abspath(str(hub.get_dir())), "torch/hub/")]
+        return [Place(os.path.abspath(str(hub.get_dir())), "torch/hub/", _APPENDED)]
     home = directory("~/.cache/torch", "XDG_CACHE_HOME", below="torch")
-    return [Place(f"{directory(home, 'TORCH_HOME')}/hub", "torch/hub/")]
+    return [Place(f"{directory(home, 'TORCH_HOME')}/hub", "torch/hub/", _APPENDED)]
