@@ -25,7 +25,7 @@ def main() -> None:
     # obstore reads them, and they are those of the moment this was started; a spec holds the present ones.
     for name in [name for name in os.environ if name.startswith(("GOOGLE_", "AZURE_"))]:
         del os.environ[name]
-    control = SocketChannel(socket.socket(fileno=CONTROL_FD))
+    control = _channel(CONTROL_FD)
     try:
         control.send({"op": "hello", "version": VERSION, "pid": os.getpid()})
     except OSError:  # the user's process is gone already
@@ -45,7 +45,7 @@ def main() -> None:
         except (EOFError, OSError):
             break
         for fd in descriptors:
-            serves = Service(SocketChannel(socket.socket(fileno=fd)))
+            serves = Service(_channel(fd))
             service = threading.Thread(target=serves.run, daemon=True)
             try:
                 service.start()
@@ -55,6 +55,13 @@ def main() -> None:
                 services.append(service)
     # At once, in mid-transfer too: nobody is left to read what the other threads write.
     os._exit(0)
+
+
+def _channel(fd: int) -> SocketChannel:
+    """Take up a connection, whose other side may have made it one that does not wait."""
+    connection = socket.socket(fileno=fd)
+    connection.setblocking(True)
+    return SocketChannel(connection)
 
 
 def _import_early() -> None:

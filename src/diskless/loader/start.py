@@ -56,8 +56,13 @@ def take() -> tuple[socket.socket, int]:
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new connection between processes."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Return the two ends of a new connection between processes; both wait as long as it takes."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # socket.setdefaulttimeout and gevent make both non-blocking, and the far end takes that along to who receives it.
+    # By its descriptor: gevent's setblocking says nothing to the kernel.
+    near.settimeout(None)
+    os.set_blocking(far.fileno(), True)
+    return near, far
 
 
 def kill(started: int) -> None:
