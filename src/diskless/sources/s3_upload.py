@@ -191,6 +191,12 @@ class S3Upload:
         sent = headers if self.sends_checksums else {}
         try:
             _, answer = self._send_if(conditions, "POST", key, {"uploadId": upload}, sent, Body.of(content, checksum))
+            # An answer that was cut off, or is somebody else's, is no word that the object is there.
+            if answer is None or not (answer.tag == "CompleteMultipartUploadResult" or xml.text(answer, "ETag")):
+                raise TransferError(
+                    f"{self._named(key)}: the store did not say that the upload is complete; push again, and if that "
+                    "does not help, see whether a proxy changes what passes"
+                )
         except DisklessError as error:
             # The answer to an attempt that succeeded may have been lost.
             etag = self._etag_of(key, checksum)
@@ -199,7 +205,7 @@ class S3Upload:
             with contextlib.suppress(DisklessError):  # else the same bytes were there before
                 self.abort(key, upload)
             return etag
-        return xml.text(answer, "ETag") or None if answer is not None else None
+        return xml.text(answer, "ETag") or None
 
     def abort(self, key: str, upload: str) -> None:
         """Let the store forget the parts."""
@@ -277,8 +283,9 @@ class S3Upload:
         sent = body.pieces() if body is not None else None
         status, answer_headers, content = self._source.connections.mine().request(method, target, said, sent)
         text = content.decode("utf-8", "replace")
-        # CompleteMultipartUpload may find out late that it fails, when it has said 200.
-        failed_late = status == 200 and "<Error>" in text[:500]
+        answer = self._parsed(key, content) if 200 <= status < 300 else None
+        # CompleteMultipartUpload may find out late that it fails, when it has said 200, and blanks while it was at it.
+        failed_late = answer is not None and answer.tag == "Error"
         if not 200 <= status < 300 or failed_late:
             if any(name in headers for name in _CONDITIONS):
                 if status == 412 or (status == 404 and "if-match" in headers):
@@ -290,8 +297,13 @@ class S3Upload:
             shown = 500 if failed_late else status
             region = self._source.region
             raise failure(self._spec, shown, text, answer_headers, region, self._named(key), needs=WRITING)
+        return answer_headers, answer
+
+    def _parsed(self, key: str, content: bytes) -> Any:
+        """Return the XML of an answer that is a success, None where it says nothing."""
+        said = content.strip()  # no blank may stand before an XML declaration
         try:
-            return answer_headers, xml.parse(content) if content else None
+            return xml.parse(said) if said else None
         except ValueError:
             raise TransferError(f"{self._named(key)}: the store answered with something that is no XML") from None
 
