@@ -172,6 +172,22 @@ def test_an_object_where_the_directory_would_be_is_named(s3_env, bucket, directo
         diskless.push(directory, f"{bucket.url}/m", overwrite=overwrite)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_where_the_object_would_be_is_named(s3_env, bucket, directory, overwrite):
+    for key in ("m-1", "m.txt", "m/a"):  # the first two are before it in a listing
+        bucket.put(key, b"")
+    file = next(path for path in Path(directory).rglob("*") if path.is_file())
+    with pytest.raises(
+        diskless.AlreadyExists, match=rf"{bucket.url}/m/ is a directory \(with a\).*such as {bucket.url}/m/m"
+    ):
+        diskless.push(file, f"{bucket.url}/m", overwrite=overwrite)
+    with pytest.raises(diskless.AlreadyExists, match="is a directory"), diskless.open(f"{bucket.url}/m", "wb") as new:
+        new.write(b"x")
+    new.discard()
+    diskless.push(file, f"{bucket.url}/m/")
+    assert bucket.get(f"m/{file.name}") == file.read_bytes()
+
+
 # What makes no sense.
 
 

@@ -231,18 +231,32 @@ class _Push:
                         "remove it, or push to another prefix"
                     )
             keys, more = self._upload.keys(self._prefix)
+            if not self._of_directory:
+                if self._prefix not in keys:
+                    self._refuse_directory(self._prefix + "/", keys, more)
+                keys, more = [key for key in keys if key == self._prefix], False
         except AccessDenied:
             if overwrite:  # who may only write
                 return
             raise
-        if not self._of_directory:
-            keys, more = [key for key in keys if key == self._prefix], False
         if keys and not overwrite:
             names = ", ".join(key.removeprefix(self._prefix) or key for key in keys[:3])
             count = f"{len(keys)}{' objects or more' if more else ' objects' if len(keys) > 1 else ' object'}"
             raise AlreadyExists(
                 f"{url} holds {count} already ({names}{', …' if len(keys) > 3 else ''}): push elsewhere, or with "
                 "overwrite=True, which replaces what has the same name. A push that died leaves such things, too"
+            )
+
+    def _refuse_directory(self, below: str, keys: Sequence[str], more: bool) -> None:
+        """Raise AlreadyExists where an object would be read in place of the directory of its name."""
+        inside = [key for key in keys if key.startswith(below)]
+        if more and not inside:
+            inside, _ = self._upload.keys(below)
+        if inside:
+            url = f"s3://{self._spec.url.bucket}/{below}"
+            raise AlreadyExists(
+                f"{url} is a directory (with {inside[0].removeprefix(below) or 'nothing in it'}), and an object of its "
+                f"name would be read in its place: name a file in it, such as {url}{os.path.basename(self._prefix)}"
             )
 
     def _abort_left_behind(self) -> None:
