@@ -296,6 +296,14 @@ def test_two_caches_do_not_cover_one_directory(mirror: str, home: Path):
         assert (home / ".cache/clip/ViT-B-32.pt").exists()
 
 
+def test_a_mirror_one_level_off_is_told(mirror: str, home: Path, bucket, caplog: pytest.LogCaptureFixture):
+    with diskless.cache(mirror, only="clip"), diskless.cache(mirror, only="torch"):
+        assert "one level off" not in caplog.text
+    bucket.put("plain/config.json", b"{}")
+    with diskless.cache(f"{bucket.url}/plain", only=["clip", "torch"]):
+        assert f"{bucket.url}/plain has nothing for clip, torch: no repository such as" in caplog.text
+
+
 def test_bad_arguments(mirror: str, bucket):
     with pytest.raises(diskless.InvalidOption, match=r"'cilp' is none of huggingface.*paths="):
         diskless.cache(mirror, only=["cilp"])

@@ -78,6 +78,27 @@ def test_a_revision_of_which_there_is_less_than_before_is_not_written_back(
     assert ram.run(ONE, "local_files_only=True") == ["newer"]
 
 
+def test_a_repository_that_the_mirror_lacks_is_told(ram: Ram, hub: HubServer):
+    """huggingface_hub speaks of the connection only."""
+    ram.bucket.put("hub/org/name/config.json", b"{}")
+    hub.stop()
+    program = """
+import logging, io
+said = io.StringIO()
+logging.getLogger("diskless").addHandler(logging.StreamHandler(said))
+from huggingface_hub import hf_hub_download
+for _ in range(2):
+    try:
+        hf_hub_download("org/nam", "config.json")
+    except Exception as error:
+        print(type(error).__name__)
+print(said.getvalue())
+"""
+    expected = ["LocalEntryNotFoundError"] * 2 + [f"{ram.mirror} has no repository org/nam (it has org/name)", ""]
+    for options in ("", "local_files_only=True"):
+        assert ram.run(program, options) == expected
+
+
 def test_what_names_the_client_is_not_asked_for(client: Client, ram: Ram, repository: Repository, hub: HubServer):
     """huggingface_hub would wait three seconds for it where the hub does not answer, and keep it on the disk."""
     on_disk(client, SNAPSHOT)

@@ -303,6 +303,10 @@ def test_a_cache_on_the_disk_is_copied_once(hub, commands, commit):  # noqa: F81
     again = commands.run("--from-cache", str(commands.client.cache), commands.url, "--json").stdout
     assert json.loads(again)["copied_bytes"] < 2000, "only what is small and tells nothing of its bytes"
     commands.run("--check", commands.url)
+    commands.bucket.delete(f"hub/{FOLDER}/trees/{commit}.json")
+    told = commands.run("--check", commands.url).stdout.splitlines()
+    assert told[-1] == "1 repository, none known to be incomplete, 1 without a listing"
+    assert json.loads(commands.run("--check", commands.url, "--json").stdout)["complete"] is None
     hub.start()
 
 
@@ -327,6 +331,7 @@ def test_what_cannot_be(hub, commands, commit):  # noqa: F811
     commands.run("--check", status=2)
     commands.bucket.put("hub/diskless-manifest.json", b"{}")
     assert "was pushed" in commands.run("org/name", commands.url, status=1).stderr
+    commands.bucket.delete("hub/diskless-manifest.json")
     hub.stop()
     assert "could not be asked" in commands.run("org/name", commands.url, status=1).stderr
     hub.start()

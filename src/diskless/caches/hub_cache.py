@@ -43,6 +43,11 @@ class HubCache:
         _forget_listings()
 
     @property
+    def holds_any(self) -> bool:
+        """Whether the mirror has a repository."""
+        return bool(self._repositories)
+
+    @property
     def not_written_back(self) -> set[str]:
         """What is not to be in the mirror, below the directory.
 
@@ -113,7 +118,10 @@ class HubCache:
         blobs = {blob for path, blob in repository.links.items() if path.startswith(start)}
         if not blobs:
             place = f"{mirror.url}/{repository.prefix}"
-            raise NotFound(f"{place} has no snapshot of the revision {revision}")
+            revisions = sorted(path.removeprefix("refs/") for path in repository.names_of_revisions)
+            raise NotFound(
+                f"{place} has no snapshot of the revision {revision} (it has {', '.join(revisions) or 'none'})"
+            )
         return repository, blobs
 
     def _put(self, repository: Repository) -> None:

@@ -45,6 +45,7 @@ class HubClient:
         self._token = token
         self._endpoint = constants.ENDPOINT
         self._unreachable_until_s = 0.0
+        self._said: set[tuple[str, str]] = set()  # which repositories are not in the mirror
         # No function tells the factory that was set before.
         self._before: Any = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
         _http.set_client_factory(self._make)
@@ -112,17 +113,28 @@ class HubClient:
             response = self._reach(httpx, inner, request)
             return _not_found(httpx, request, "HubUnreachable", response) if isinstance(response, str) else response
         if not self._ask:
+            self._say_lacking(hub, asked)
             from huggingface_hub.errors import OfflineModeIsEnabled
 
             raise OfflineModeIsEnabled(
                 f"{self._place} has no {asked.name if asked else request.url.path}, and with local_files_only=True the "
                 "hub is not asked"
             )
-        response = self._send(httpx, inner, request)
+        try:
+            response = self._send(httpx, inner, request)
+        except (httpx.TransportError, OSError):
+            self._say_lacking(hub, asked)
+            raise
         if asked is not None and hub is not None and forced and response.status_code < 400:
             etag = response.headers.get("X-Linked-ETag") or response.headers.get("ETag", "")
             hub.name_blob(asked, response.headers.get("X-Repo-Commit", ""), etag.removeprefix("W/").strip('"'))
         return response
+
+    def _say_lacking(self, hub: MirroredHub | None, asked: Asked | None) -> None:
+        """Log once that a repository is not in the mirror: huggingface_hub speaks of the connection only."""
+        if hub is not None and asked is not None and (asked.kind, asked.name) not in self._said:
+            self._said.add((asked.kind, asked.name))
+            _log.warning("%s", hub.lacks(asked))
 
     def _path(self, url: Any) -> str | None:
         """Return the path below the hub's own URL, without a query; None for another server."""

@@ -92,6 +92,11 @@ class Repository:
         start = f"snapshots/{commit}/"
         return [path.removeprefix(start) for path in self.links if path.startswith(start)]
 
+    @property
+    def names_of_revisions(self) -> list[str]:
+        """Such as ``refs/main``."""
+        return [path for path in (*self.files, *self.texts) if path.startswith("refs/")]
+
     def names(self, revision: str) -> bool:
         """Whether the mirror has this revision, or says which commit it is."""
         ref = f"refs/{revision}"

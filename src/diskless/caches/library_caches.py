@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from diskless.ram.backing import Backing
     from diskless.ram.file import RamFile
 
+_log = logging.getLogger("diskless")
 # As such directories are: NLTK reads nothing that others may write.
 _MODE = 0o755
 # What caches have on a disk beside their files, and nobody reads: in RAM it would take descriptors.
@@ -267,6 +269,13 @@ class Cache:
         directories = [self._show(Place(each)) for each in (path, *huggingface.more_hubs())]
         self._hub = HubCache(directories, self._mirror, ask=ask, token=token)
 
+    @property
+    def _shows_any(self) -> bool:
+        """Whether anything of the mirror is in a directory."""
+        files = self._mirror.files if self._mirror is not None else {}
+        prefixes = tuple(prefix for there in self._roots.values() for prefix in there)
+        return any(name.startswith(prefixes) for name in files) or (self._hub is not None and self._hub.holds_any)
+
     def _begin(self, files: Mapping[str, RamFile]) -> None:
         for file in files.values():
             native.gate_ask(file.gate)
@@ -382,6 +391,13 @@ def cache(
                 made._show(place)
         for place in places:
             made._show(place)
+        if opened_mirror is not None and opened_mirror.files and not made._shows_any:
+            _log.warning(
+                "%s has nothing for %s: no repository such as org/name/ or models--org--name/, no folder of a library; "
+                "is the prefix one level off?",
+                made.url,
+                ", ".join(found) or "the paths",
+            )
         if prefetch:
             made.prefetch(prefetch)
         if pin:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote
 
 from diskless.caches import hub_json
 from diskless.caches.hub_json import HubFile
-from diskless.caches.hub_layout import COMMIT, Repository
+from diskless.caches.hub_layout import COMMIT, Repository, join_id
 from diskless.caches.hub_requests import Asked
 from diskless.forks import LOCK
 
@@ -88,6 +88,12 @@ class MirroredHub:
             return False
         kind, first, second = found[1], unquote(found[2]), unquote(found[3])
         return (kind, first) in self._repositories or (kind, f"{first}/{second}") in self._repositories
+
+    def lacks(self, asked: Asked) -> str:
+        """Return what there is to say of a repository that the mirror does not have."""
+        known = sorted(join_id(*key) for key in self._repositories)
+        there = ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")
+        return f"{self._url} has no repository {join_id(asked.kind, asked.name)} (it has {there or 'none'})"
 
     def assume(self, asked: Asked, lacking: Lacking) -> None:
         """Note that `instead` was the answer."""

@@ -77,14 +77,22 @@ def _check(url: str, options: argparse.Namespace) -> int:
 
     found = check_mirror(url)
     incomplete = sum(bool(each.problems) for each in found)
+    unlisted = sum(bool(each.unlisted and not each.plain) for each in found)
     if options.json:
-        told = [{**asdict(each), "complete": not each.problems} for each in found]
-        print(json.dumps({"url": url, "complete": not incomplete, "repositories": told}, indent=2))
+        # Of what nothing lists, nobody knows.
+        told = [
+            {**asdict(each), "complete": False if each.problems else None if each.unlisted else True} for each in found
+        ]
+        complete = False if incomplete else None if unlisted else True
+        print(json.dumps({"url": url, "complete": complete, "repositories": told}, indent=2))
     else:
         for each in found:
             _print(each)
         many = f"{len(found)} repositor{'y' if len(found) == 1 else 'ies'}"
-        print(f"{many}, {f'{incomplete} incomplete' if incomplete else 'all complete'}")
+        state = (
+            f"{incomplete} incomplete" if incomplete else "none known to be incomplete" if unlisted else "all complete"
+        )
+        print(f"{many}, {state}{f', {unlisted} without a listing' if unlisted else ''}")
     return 1 if incomplete else 0
 
 

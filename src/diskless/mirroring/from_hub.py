@@ -70,11 +70,11 @@ def copy_from_hub(
     from diskless.caches.library_caches import cache
 
     started = time.monotonic()
-    repository = HubRepository(name)
-    chosen = _chosen(repository, allow_patterns, ignore_patterns)
     bucket = MirrorBucket(url)
     show = display(progress, f"{name} to {bucket.url}")
     try:
+        repository = HubRepository(name)
+        chosen = _chosen(repository, allow_patterns, ignore_patterns)
         there = bucket.objects(repository.folder)
         start = f"{repository.folder}/snapshots/{repository.commit}/"
         held = bucket.holding(there, {start + path: (file.size_bytes, file.etag) for path, file in chosen.items()})
