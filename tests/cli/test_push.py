@@ -37,5 +37,6 @@ def test_what_is_there_is_replaced_only_when_asked(s3_env, bucket, directory, ca
     assert main(["push", directory, f"{bucket.url}/m"]) == 1
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith(f"diskless: {bucket.url}/m holds 1 object already (x): ")
+    assert "or with --overwrite, which" in said.err
     assert main(["push", directory, f"{bucket.url}/m", "--overwrite", "--allow", "*.json"]) == 0
     assert capsys.readouterr().out.startswith("1 file, 11 B")

@@ -15,6 +15,16 @@ import diskless
 from diskless.cli import completions, demo, load, ls, mirror, push
 from diskless.errors import DisklessError, redact
 
+# What errors call arguments of functions, and what they are on a command line.
+_OPTIONS = {
+    "overwrite=True": "--overwrite",
+    "allow_patterns=": "--allow ",
+    "ignore_patterns=": "--ignore ",
+    "verify=True": "--verify",
+    "budget=": "--budget ",
+    "storage_options={'anon': True}": "AWS_SKIP_SIGNATURE=true",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `diskless` with these arguments (those of the process by default) and return its exit status."""
@@ -23,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = options.run
         return int(run(options))
     except DisklessError as error:
-        print(f"diskless: {redact(_one_line(error))}", file=sys.stderr)
+        print(f"diskless: {_as_options(redact(_one_line(error)))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -33,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # such as a full disk behind our output
         print(f"diskless: {redact(_one_line(error))}", file=sys.stderr)
         return 1
+
+
+def _as_options(said: str) -> str:
+    """Return what an error says with the names that arguments of functions have on a command line."""
+    for argument, option in _OPTIONS.items():
+        said = said.replace(argument, option)
+    return said
 
 
 def _parser() -> argparse.ArgumentParser:
