@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -17,6 +18,8 @@ from diskless.ram.backing import choose
 from diskless.ram.stream import open_unnamed
 from diskless.sources import SourceSpec, resolve
 from diskless.upload import push
+
+_log = logging.getLogger("diskless")
 
 
 class UploadFile(io.BufferedRandom):
@@ -131,7 +134,9 @@ class UploadFile(io.BufferedRandom):
 
     def __del__(self) -> None:
         if self._made and not self.closed:
-            warnings.warn(f"{self.url} was never closed, and is not uploaded", ResourceWarning, 2, source=self)
+            told = f"{self.url} was never closed, and is not uploaded"
+            _log.warning("%s", told)
+            warnings.warn(told, ResourceWarning, 2, source=self)
             self.discard()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:

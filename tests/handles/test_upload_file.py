@@ -65,12 +65,13 @@ def test_an_exception_uploads_nothing(bucket, url, mode):
 
 
 @pytest.mark.parametrize("mode", ["wb", "w"])
-def test_a_file_that_is_forgotten_is_not_uploaded(bucket, url, mode):
+def test_a_file_that_is_forgotten_is_not_uploaded(bucket, url, mode, caplog):
     file = diskless.open(f"{url}/new", mode)
     file.write(b"x" if "b" in mode else "x")
     with pytest.warns(ResourceWarning, match="never closed"):
         del file
         gc.collect()
+    assert "new was never closed, and is not uploaded" in caplog.text
     assert bucket.keys() == []
 
 
