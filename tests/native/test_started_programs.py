@@ -121,6 +121,7 @@ def test_a_program_that_inherits_the_directory_stands_nowhere(
     told = "/bin/sh is started with no working directory: this one's is in its RAM, where the other sees nothing"
     assert native.take_messages() == [f"{told}; {INSTEAD}"]
     assert subprocess.run(["true"]).returncode == 0
+    assert native.take_messages() == [f"{told.replace('/bin/sh', '/usr/bin/true')}; {INSTEAD}"], "of what is there"
     assert os.popen("echo hello").read() == "hello\n"
     assert os.waitstatus_to_exitcode(os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)[1]) == 0
     assert os.waitstatus_to_exitcode(os.waitpid(os.posix_spawnp("true", ["true"], {}), 0)[1]) == 0

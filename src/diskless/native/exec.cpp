@@ -81,10 +81,16 @@ int run_by_name(const char *file, Arguments arguments, Arguments environment, Ne
   return path.empty() ? next(file) : run(path.c_str(), arguments, environment, next);
 }
 
+// Who looks through PATH by himself, or for a hook, asks for many that are not there.
+bool is_missing(const char *program) {
+  const bool is_path = !kernel::is_null(program) && std::strchr(program, '/') != nullptr;
+  return is_path && intercept::access(program, F_OK) != 0;
+}
+
 }  // namespace
 
 void say_of_working_directory(const char *program) {
-  if (!may_stand_in_tree() || !is_visible() || working_directory() == 0) return;
+  if (!may_stand_in_tree() || !is_visible() || working_directory() == 0 || is_missing(program)) return;
   say("", kernel::is_null(program) ? "a program" : program,
       " is started with no working directory: this one's is in its RAM, where the other sees nothing");
 }
@@ -95,9 +101,7 @@ bool refuse_for_working_directory(const char *program) {
     say_of_working_directory(program);
     return false;
   }
-  // Who looks through PATH by himself, or for a hook, asks for many that are not there.
-  const bool is_path = !kernel::is_null(program) && std::strchr(program, '/') != nullptr;
-  if (is_path && intercept::access(program, F_OK) != 0) return true;
+  if (is_missing(program)) return true;
   say("", kernel::is_null(program) ? "a program" : program,
       " is not started: the working directory is in the RAM of this process, where it would see nothing");
   errno = EACCES;
