@@ -157,7 +157,7 @@ def _check(scheme: str) -> None:
     _refuse_on_disk(scheme)
     known = fsspec.available_protocols()
     if scheme not in known and scheme not in OURS:
-        near = difflib.get_close_matches(scheme, [*OURS, *known], 3, 0.5)
+        near = difflib.get_close_matches(scheme, [*dict.fromkeys((*OURS, *known))], 3, 0.5)
         meant = f"did you mean {' or '.join(f'{name}://' for name in near)}?" if near else "one is s3://bucket/prefix"
         raise InvalidURL(f"nobody here knows {scheme}:// URLs; {meant}")
     missing = ""

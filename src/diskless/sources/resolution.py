@@ -249,7 +249,10 @@ def _endpoint(endpoint: str | None, options: Mapping[str, Any]) -> str | None:
     if "@" in endpoint.partition("://")[2].partition("/")[0]:
         raise InvalidOption("an endpoint holds no user name or keys; give them as 'key' and 'secret'")
     if not valid or parts.query or parts.fragment:
-        raise InvalidOption("an endpoint is a URL such as 'https://minio.example:9000'")
+        raise InvalidOption(
+            "an endpoint (endpoint_url=, AWS_ENDPOINT_URL or a profile's) is a URL that begins with http:// or "
+            "https://, such as 'https://minio.example:9000'"
+        )
     endpoint = endpoint.rstrip("/")
     return "http://" + endpoint.split("://", 1)[1] if options.get("use_ssl") is False else endpoint
 
