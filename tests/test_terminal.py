@@ -163,3 +163,12 @@ def test_a_bar_shows_on_a_terminal() -> None:
         terminal = _terminal(server, script)
         assert terminal.end() == 0
     assert b"s3://faulty: 100%" in terminal.output and b"1.00M/1.00M" in terminal.output
+
+
+@pytest.mark.parametrize("stderr", ["None", "closed"])
+def test_a_program_without_stderr_mounts(stderr, tmp_path):
+    (tmp_path / "a").write_text("a")
+    without = "sys.stderr.close()" if stderr == "closed" else "sys.stderr = None"
+    script = f"import sys, diskless; {without}; diskless.mount('file://{tmp_path}').close(); print('done')"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "done\n")

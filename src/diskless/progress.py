@@ -30,7 +30,7 @@ def display(progress: Progress, title: str) -> Display:
         return _Function(progress)
     if progress not in (None, True, False):
         raise InvalidOption(f"progress= is True, False, None or a function, not {type(progress).__name__}")
-    if progress is False or (progress is None and not (sys.stderr and sys.stderr.isatty())):
+    if progress is False or (progress is None and not _on_a_terminal()):
         return _Silent()
     try:
         return _Bar(title)
@@ -38,6 +38,11 @@ def display(progress: Progress, title: str) -> Display:
         if progress is None:
             return _Silent()
         raise MissingDependency('progress=True needs tqdm: pip install "diskless[cli]"') from None
+
+
+def _on_a_terminal() -> bool:
+    stderr = sys.stderr  # None or closed in a daemon
+    return stderr is not None and not stderr.closed and stderr.isatty()
 
 
 class _Silent:
