@@ -41,6 +41,23 @@ def test_a_directory_is_mounted_with_what_links_lead_to(backing, model, caplog):
     assert "'fifo' is left out: it is no regular file" in caplog.text
 
 
+def test_a_directory_shows_at_every_path_that_leads_to_it(tmp_path):
+    for name in ("v1", "v2/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "weights").write_text(name)
+    os.symlink("v2", tmp_path / "current")
+    os.symlink("v1", tmp_path / "zzz")
+    os.symlink("../../v2", tmp_path / "v2/deep/round")
+    with diskless.mount(f"file://{tmp_path}") as path:
+        found = {str(file.relative_to(path)): file.read_text() for file in Path(path).rglob("weights")}
+    assert found == {
+        "v1/weights": "v1",
+        "zzz/weights": "v1",
+        "v2/deep/weights": "v2/deep",
+        "current/deep/weights": "v2/deep",
+    }
+
+
 def test_one_file_is_mounted_in_the_background_and_shared(model):
     url = f"file://{model}/deep/weights~$.bin"
     with diskless.mount(url, load="background") as path, diskless.mount(f"file://{model}") as whole:

@@ -82,17 +82,20 @@ class LocalSource(WithoutChecksums):
             raise ObjectChanged(f"{named} was replaced while it was read: load it again to get the new version")
 
     def _directories(self) -> Iterator[tuple[str, str]]:
-        """Yield every directory and the path below the root that its names begin with, each once."""
-        seen: set[tuple[int, int]] = set()
-        waiting = [(self._root.rstrip("/"), "")]
+        """Yield every directory and the path below the root that its names begin with.
+
+        One that several paths lead to shows at each of them; a link to a directory that it is in is not followed.
+        """
+        waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(self._root.rstrip("/"), "", ())]
         while waiting:
-            directory, below = waiting.pop()
+            directory, below, above = waiting.pop()
             status = os.stat(directory)
-            if (status.st_dev, status.st_ino) in seen:
+            here = (status.st_dev, status.st_ino)
+            if here in above:
                 continue
-            seen.add((status.st_dev, status.st_ino))
             yield directory, below
-            waiting += [(item.path, f"{below}{item.name}/") for item in self._scan(directory) if item.is_dir()]
+            around = (*above, here)
+            waiting += [(item.path, f"{below}{item.name}/", around) for item in self._scan(directory) if item.is_dir()]
 
     def _scan(self, directory: str) -> Sequence[os.DirEntry[str]]:
         try:
