@@ -78,6 +78,43 @@ def test_small_objects_and_the_root_of_a_server(data):
         assert path == f"/diskless/http/127.0.0.1:{server.port}" and open(path, "rb").read() == data
 
 
+def _sends_to(target: str, elsewhere: Callable[[Asked], Answer]) -> Callable[[Asked], Answer]:
+    """Send who asks for anything else to `/there` at `target`, as hubs send to where their files lie."""
+
+    def answer(asked: Asked) -> Answer:
+        is_there = asked.path == "/there"
+        return elsewhere(asked) if is_there else Answer(302, headers={"location": f"{target}/there"})
+
+    return answer
+
+
+@pytest.mark.parametrize("between", [("127.0.0.1", "localhost"), ("localhost", "127.0.0.1")])
+def test_a_server_may_send_to_another_host_which_is_not_told_who_asks(between, either_way):
+    origin, other = between
+    with StubServer(lambda asked: reply(asked)) as server:
+        reply = _sends_to(f"http://{other}:{server.port}", serves())
+        given = {"headers": {"Authorization": "Bearer PLANTED"}}
+        with diskless.mount(f"http://{origin}:{server.port}/x", storage_options=given) as path:
+            assert open(path, "rb").read() == DATA
+        told = {(asked.headers["host"], asked.headers.get("authorization")) for asked in server.asked}
+    assert told == {(f"{origin}:{server.port}", "Bearer PLANTED"), (f"{other}:{server.port}", None)}
+
+
+@pytest.mark.parametrize("excluded", ["127.0.0.1", "127.0.0.1,localhost"])
+def test_a_server_without_a_proxy_may_send_to_one_behind_it(no_env, excluded):
+    with StubServer(lambda asked: Answer(404)) as proxy, StubServer(lambda asked: reply(asked)) as server:
+        no_env.setenv("http_proxy", proxy.url)
+        no_env.setenv("no_proxy", excluded)
+        reply = _sends_to(f"http://localhost:{server.port}", serves())
+        source = open_source(resolve(f"{server.url}/x"))
+        if "localhost" in excluded:
+            assert source.list().objects[0].size_bytes == len(DATA) and proxy.asked == []
+        else:
+            with pytest.raises(NotFound):
+                source.list()
+            assert {asked.target for asked in proxy.asked} == {f"http://localhost:{server.port}/there"}
+
+
 @pytest.mark.parametrize("etag", [None, 'W/"1"'])
 def test_without_a_strong_etag_the_time_pins_and_nothing_is_shared(etag):
     with StubServer(serves(etag=etag)) as server:

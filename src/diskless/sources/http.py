@@ -227,19 +227,28 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext:
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
     """Return the proxy that the environment names for `url`, as `urllib` reads it."""
-
-    def named(plain: str) -> str:
-        return environment.get(plain, environment.get(plain.upper(), ""))
-
     parts = urlsplit(url)
-    found = named(f"{parts.scheme}_proxy") or named("all_proxy")
-    return found if found and not _bypassed(parts.hostname or "", parts.netloc.lower(), named("no_proxy")) else None
+    excluded = _bypassed(parts.hostname or "", parts.netloc.lower(), no_proxy(environment))
+    return None if excluded else proxy_for_others(url, environment)
 
 
-def _bypassed(host: str, host_and_port: str, no_proxy: str) -> bool:
-    if no_proxy == "*":
-        return True
-    suffixes = [name.strip().lstrip(".").lower() for name in no_proxy.split(",") if name.strip()]
+def proxy_for_others(url: str, environment: Mapping[str, str]) -> str | None:
+    """Return the proxy for what has the scheme of `url`, on hosts that the environment does not exclude."""
+    found = _named(f"{urlsplit(url).scheme}_proxy", environment) or _named("all_proxy", environment)
+    return found if found and no_proxy(environment) != "*" else None
+
+
+def no_proxy(environment: Mapping[str, str]) -> str:
+    """Return the hosts that the environment excludes, with commas between them; `*` is all."""
+    return _named("no_proxy", environment)
+
+
+def _named(variable: str, environment: Mapping[str, str]) -> str:
+    return environment.get(variable, environment.get(variable.upper(), ""))
+
+
+def _bypassed(host: str, host_and_port: str, excluded: str) -> bool:
+    suffixes = [name.strip().lstrip(".").lower() for name in excluded.split(",") if name.strip()]
     return any(known == name or known.endswith("." + name) for name in suffixes for known in (host, host_and_port))
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from diskless.errors import DisklessError, ObjectChanged, SourceUnavailable
 from diskless.sources.failures import from_obstore
-from diskless.sources.http import proxy_for
+from diskless.sources.http import no_proxy, proxy_for, proxy_for_others
 from diskless.sources.spec import Object, SourceSpec
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ CHUNK_BYTES = 512 << 10
 # No byte for as long as the second, or an answer that is not all there after the third, is given up and what is missing
 # asked for again: a connection with less than 112 KB/s needs more than one request for the largest part.
 _CONNECT_TIMEOUT, _STALL_TIMEOUT, _ANSWER_TIMEOUT = "10s", "30s", "300s"
+# A proxy that is asked for no host: `*` are all names to obstore, and the networks all addresses, which `*` is not.
+_NO_PROXY, _EVERYWHERE = "http://127.0.0.1:1", "0.0.0.0/0,::/0,*"
 
 
 def client_options(spec: SourceSpec, origin: str, headers: Mapping[str, str] | None = None) -> ClientConfig:
@@ -38,12 +40,12 @@ def client_options(spec: SourceSpec, origin: str, headers: Mapping[str, str] | N
         with open(spec.ca_bundle, "rb") as file:
             client["root_certificate"] = file.read()
     # All is said, no proxy too: obstore would read the rest from an environment, that of the Loader's start.
-    proxy = proxy_for(origin, spec.environment)
-    if proxy is not None:
-        client["proxy_url"] = proxy
-    else:
-        client["proxy_url"] = "http://127.0.0.1:1"
-        client["proxy_excludes"] = urlsplit(origin).hostname or ""
+    proxy, others = proxy_for(origin, spec.environment), proxy_for_others(origin, spec.environment)
+    client["proxy_url"] = proxy or others or _NO_PROXY
+    if proxy is None:
+        host = urlsplit(origin).hostname or ""
+        # The server may send to hosts that are to be reached through the proxy.
+        client["proxy_excludes"] = f"{host},{no_proxy(spec.environment)}" if others else _EVERYWHERE
     return client
 
 
