@@ -335,6 +335,31 @@ def test_no_environment_brings_them_to_light(place, caplog, capfd, either_way, a
     assert isinstance(error, (diskless.CredentialsError, diskless.InvalidOption, diskless.SourceUnavailable))
 
 
+@pytest.mark.parametrize("spoilt", [0, 1, 2], ids=["key", "secret", "token"])
+@pytest.mark.parametrize("given", ["environment", "options", "session", "container"])
+@pytest.mark.parametrize("door", [diskless.mount, _prefetch_and_wait, _push], ids=["mount", "prefetch", "push"])
+def test_a_newline_at_their_end_brings_none_to_light(place, caplog, capfd, given, spoilt, door):
+    """As files have it that are made by `echo`, and what is read from them."""
+    keys = [value + "\n" * (number == spoilt) for number, value in enumerate(OPTIONS.values())]
+    arguments: dict[str, object] = {}
+    answer = dict(zip(("AccessKeyId", "SecretAccessKey", "Token"), keys, strict=True))
+    with StubServer(lambda asked: Answer(200, json.dumps(answer).encode())) as container:
+        if given == "environment":
+            names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            for name, value in zip(names, keys, strict=True):
+                place.env.setenv(name, value)
+        elif given == "options":
+            arguments["storage_options"] = dict(zip(OPTIONS, keys, strict=True))
+        elif given == "session":
+            arguments["session"] = boto3.Session(*keys)
+        else:
+            place.env.delenv("AWS_ACCESS_KEY_ID")
+            place.env.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{container.url}/role")
+        error = _fails(caplog, capfd, lambda: door("s3://models/bert", **arguments))
+    assert type(error) is diskless.CredentialsError
+    assert f"the {('access key', 'secret key', 'session token')[spoilt]} (" in str(error) and ".strip()" in str(error)
+
+
 def test_what_is_printed_of_an_open_mount_holds_none(place, either_way, backing):
     with StubServer(s3_object("bert/a", b"0123456789")) as server:
         place.env.setenv("AWS_ENDPOINT_URL", server.url)

@@ -36,6 +36,14 @@ def test_a_request_brings_status_headers_and_body():
     assert asked.headers["host"] == f"127.0.0.1:{server.port}"
 
 
+@pytest.mark.parametrize("odd", ["\n", "\r\nx-more: 1", "\0", "\x7f", "\N{EURO SIGN}", "\udcff"])
+@pytest.mark.parametrize("ask", [request, lambda endpoint, *asked: Connection(endpoint).request(*asked, None)])
+def test_a_header_that_cannot_be_sent_is_named_and_not_shown(ask, odd):
+    with pytest.raises(InvalidOption, match="the header x-token cannot be sent") as caught:
+        ask(Endpoint("http://127.0.0.1:1"), "GET", "/", {"x-one": "1", "x-token": f"{PASSWORD}{odd}"})
+    assert PASSWORD not in f"{caught.value!r} {caught.value.__context__!r}"
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 429])
 def test_a_server_error_is_tried_again(status):
     answers = [Answer(status), Answer(status), Answer(200, b"at last")]

@@ -16,6 +16,7 @@ import botocore
 import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
 
 from diskless.errors import CredentialsError, DisklessError, InvalidOption, MissingDependency
 from diskless.sources import Credentials, resolve
@@ -50,6 +51,22 @@ def test_a_session_or_a_client_gives_credentials_and_region(no_env, make):
     spec = resolve("s3://models", session=make())
     assert (spec.credentials, spec.region, spec.endpoint, spec.path_style) == (OURS, "eu-west-3", None, False)
     assert spec.refresh is None
+
+
+def test_a_session_that_renews_to_what_no_header_can_carry_is_told_so(no_env):
+    tokens = iter(["first", "second", "PLANTED\n"])
+    soon = (datetime.now(timezone.utc) + timedelta(minutes=1)).isoformat()  # it is renewed whenever it is asked
+
+    def renewed() -> dict[str, str]:
+        return {"access_key": "AKID", "secret_key": "s", "token": next(tokens), "expiry_time": soon}
+
+    session = botocore.session.Session()
+    session._credentials = RefreshableCredentials.create_from_metadata(renewed(), renewed, "test")
+    spec = resolve("s3://models", session=session)
+    assert spec.credentials is not None and spec.credentials.token == "second" and spec.refresh is not None
+    with pytest.raises(CredentialsError, match=r"the session token .* has white space around it") as caught:
+        spec.refresh()
+    assert "PLANTED" not in str(caught.value)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-3", "cn-north-1"])

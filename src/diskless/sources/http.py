@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import re
 import socket
 import threading
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 0.2
 _MOST_BYTES = 64 << 20
+# What the value of a header does not hold (RFC 9110, 5.5).
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def request(
 
     With `connection`, one of the endpoint's, it is asked over that one, else over one of its own.
 
-    Raises SourceUnavailable when there is no answer, InvalidOption when the certificates to trust cannot be read.
+    Raises SourceUnavailable when there is no answer, InvalidOption when the certificates to trust cannot be read or a
+    header cannot be sent.
     """
     used = connection or Connection(endpoint, timeout_s)
     try:
@@ -88,7 +92,7 @@ class Connection:
         """Return status, headers and body of the answer, whatever it is; tried once.
 
         A body in pieces needs a content-length among the headers; each piece is sent before the next is asked for.
-        Raises SourceUnavailable when there is no answer.
+        Raises SourceUnavailable when there is no answer, InvalidOption when a header cannot be sent.
         """
         try:
             return self.exchange(method, target, headers, body)
@@ -196,6 +200,13 @@ def _prepared(
     proxy_host, proxy_port, proxy_headers = _split_proxy(endpoint.proxy) if endpoint.proxy else ("", 0, {})
     connect_to = (proxy_host, proxy_port) if endpoint.proxy else (host, port)
     headers = {**headers, "host": endpoint.host}
+    for name, value in headers.items():
+        # http.client refuses most of them too, and quotes them.
+        if _UNSENDABLE.search(value):
+            raise InvalidOption(
+                f"{endpoint.url}: the header {name} cannot be sent, since a newline or another character that no "
+                "header may have is in its value; where it comes from a file or a variable, is there one at its end?"
+            )
     connection: http.client.HTTPConnection
     if context is None:
         connection = http.client.HTTPConnection(*connect_to, timeout=timeout_s)

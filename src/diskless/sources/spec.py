@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from diskless.errors import CredentialsError
 from diskless.sources.checksums import Checksum
 from diskless.sources.url import URL
 
@@ -46,12 +47,28 @@ class Listing:
 
 @dataclass(frozen=True)
 class Credentials:
-    """Keys of AWS's Signature Version 4. `expires_at` is seconds since the epoch; None: never."""
+    """Keys of AWS's Signature Version 4. `expires_at` is seconds since the epoch; None: never.
+
+    Raises CredentialsError for one that no header can carry, wherever it comes from.
+    """
 
     key: str = field(repr=False)
     secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
     expires_at: float | None = None
+
+    def __post_init__(self) -> None:
+        # Who sends it anyway gets an error that quotes it.
+        for name, value in (
+            ("access key (AWS_ACCESS_KEY_ID, or 'key' in storage_options)", self.key),
+            ("secret key (AWS_SECRET_ACCESS_KEY, or 'secret' in storage_options)", self.secret),
+            ("session token (AWS_SESSION_TOKEN, or 'token' in storage_options)", self.token or ""),
+        ):
+            if value != value.strip() or not value.isprintable():
+                raise CredentialsError(
+                    f"the {name} has white space around it or a control character in it, perhaps the newline at the "
+                    "end of the file that it was read from: give it without, such as by `.strip()` or `$(cat FILE)`"
+                )
 
     def to_message(self) -> Message:
         return asdict(self)
