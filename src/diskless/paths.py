@@ -169,7 +169,9 @@ def mount(
             already. What it raises is logged, once, and ends nothing.
 
     Returns:
-        The open Mount: use it in a ``with`` statement, which yields the path, or take `.path` and call `.close()`.
+        The open Mount: use it in a ``with`` statement, which yields the path, or take `.path` and call `.close()`. The
+        path has what this call asked for and nothing else. Where a Mount of another selection or version shows there,
+        or a larger or smaller one that would mix with it, the path begins with ``/diskless/s3~2``, and so on.
 
     Raises:
         InvalidURL, InvalidOption, MountPathError: an argument makes no sense.

@@ -46,23 +46,67 @@ def _file() -> RamFile:
 def test_what_is_hidden_as_often_as_it_was_shown_is_gone():
     recorder, file = Recorder(), _file()
     names = Names(recorder)
-    names.show("/base", {"/base/a/b/x": file, "/base/a/y": file})
-    names.show("/base", {"/base/a/b/x": file})
+    names.show("/base", "/base/a", {"/base/a/b/x": file, "/base/a/y": file})
+    names.show("/base", "/base/a/b", {"/base/a/b/x": file})
     assert recorder.there == {"/base", "/base/a", "/base/a/b", "/base/a/b/x", "/base/a/y"}
-    names.hide("/base", {"/base/a/b/x": file, "/base/a/y": file})
+    names.hide("/base/a")
     assert recorder.there == {"/base", "/base/a", "/base/a/b", "/base/a/b/x"}
-    names.hide("/base", {"/base/a/b/x": file})
+    names.hide("/base/a/b")
     assert recorder.there == {"/base"}
 
 
 def test_a_name_that_shows_other_bytes_is_not_accepted():
     recorder, file, other = Recorder(), _file(), _file()
     names = Names(recorder)
-    names.show("/base", {"/base/a/x": file})
-    assert names.accept("/base", {"/base/a/x": file, "/base/a/y": other})
-    assert not names.accept("/base", {"/base/a/x": other})
-    assert not names.accept("/base", {"/base/a": other})  # a directory
-    assert not names.accept("/base", {"/base/a/x/z": other})  # below a file
+    names.show("/base", "/base/a", {"/base/a/x": file})
+    assert names.accept("/base", "/base/a", {"/base/a/x": file})
+    assert not names.accept("/base", "/base/a", {"/base/a/x": other})
+    assert not names.accept("/base", "/base/a", {"/base/a": other})  # a directory
+    assert not names.accept("/base", "/base/a/x", {"/base/a/x/z": other})  # below a file
+
+
+@pytest.mark.parametrize(
+    ("place", "added", "accepted"),
+    [
+        ("a/b", ["a/b/x", "a/b/c/y"], True),
+        ("a/b", ["a/b/x"], False),
+        ("a/b", ["a/b/x", "a/b/c/y", "a/b/c/z"], False),
+        ("a/b", ["a/b/x", "a/b/c/y", "a/b/d/z"], False),
+        ("a/b/c", ["a/b/c/y"], True),
+        ("a/b/c", ["a/b/c/z"], False),
+        ("a/b/c/y", ["a/b/c/y"], True),
+        ("a/b/z", ["a/b/z"], False),
+        ("a", ["a/b/x", "a/b/c/y", "a/w"], True),
+        ("a", ["a/b/x", "a/w"], False),
+        ("a", ["a/b/x", "a/b/c/y", "a/b/z"], False),
+        ("a", ["a/w"], False),
+        ("a/w", ["a/w"], True),
+        ("a/bb", ["a/bb/x"], True),
+    ],
+)
+def test_a_place_has_its_own_names_and_no_others(place, added, accepted):
+    files = {f"/base/{path}": _file() for path in ("a/b/x", "a/b/c/y")}
+    names = Names(Recorder())
+    names.show("/base", "/base/a/b", files)
+    wanted = {f"/base/{path}": files.get(f"/base/{path}") or _file() for path in added}
+    assert names.accept("/base", f"/base/{place}", wanted) is accepted
+    names.hide("/base/a/b")
+    assert names.accept("/base", f"/base/{place}", wanted)
+
+
+def test_an_interrupt_between_two_names_leaves_none():
+    class Interrupted(Recorder):
+        def unlink(self, path: str) -> None:
+            super().unlink(path)
+            if path == "/base/a/y":
+                raise KeyboardInterrupt
+
+    recorder = Interrupted()
+    names = Names(recorder)
+    names.show("/base", "/base/a", {f"/base/a/{name}": _file() for name in "xyz"})
+    with pytest.raises(KeyboardInterrupt):
+        names.hide("/base/a")
+    assert recorder.there == {"/base"}
 
 
 def test_all_names_appear_or_none():
@@ -70,5 +114,5 @@ def test_all_names_appear_or_none():
     names = Names(recorder)
     recorder.fail_at = "/base/a/z"
     with pytest.raises(OSError, match="no space"):
-        names.show("/base", {"/base/a/x": _file(), "/base/a/z": _file()})
+        names.show("/base", "/base/a", {"/base/a/x": _file(), "/base/a/z": _file()})
     assert recorder.there == {"/base"}

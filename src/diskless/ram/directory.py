@@ -129,16 +129,16 @@ class Directory:
         for top in in_turn(f"{home}/{scheme}"):
             path = f"{top}/{rest}"
             absolute = absolute_names(path, files)
-            if not self._names.accept(home, absolute):
+            if not self._names.accept(home, path, absolute):
                 continue
             with contextlib.suppress(FileExistsError):  # what was written to ram://
-                self._names.show(home, absolute)
+                self._names.show(home, path, absolute)
                 return path
         raise AssertionError("unreachable: the names do not end")
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
         if self._home is not None and self._owns(path):
-            self._names.hide(self._home, absolute_names(path, files))
+            self._names.hide(path)
 
     def _owns(self, path: str) -> bool:
         """Whether this process made what is at `path`: a forked child leaves alone what is its parent's."""

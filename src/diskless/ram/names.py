@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,7 +33,8 @@ def in_turn(name: str) -> Iterator[str]:
 @dataclass
 class _Name:
     file: RamFile | None  # None: a directory
-    count: int
+    count: int = 0
+    children: int = 0  # the names right in the directory
 
 
 class Names:
@@ -41,37 +43,63 @@ class Names:
     def __init__(self, namer: Namer) -> None:
         self._namer = namer
         self._names: dict[str, _Name] = {}
+        # The names of each `show` that is not undone, by its place, where several may show the same.
+        self._shown: dict[str, list[list[str]]] = {}
 
-    def accept(self, base: str, files: Mapping[str, RamFile]) -> bool:
-        """Whether these names can be shown: none of them shows other bytes already.
+    def accept(self, base: str, place: str, files: Mapping[str, RamFile]) -> bool:
+        """Whether these names can be shown, and every place then has its own names and no others.
 
-        `files` are absolute paths below the directory `base`.
+        `files` are absolute paths, `place` or below it, and `place` is below the directory `base`. They are refused
+        where a name shows other bytes already, where `place` has a name that is not among them, and where they would
+        add a name to a place that shows already, be it around this one or in it.
         """
-        for path, file in self._wanted(base, files).items():
+        wanted = self._wanted(base, files)
+        full: set[str] = set()  # directories that show as a place, or in one
+        known: Counter[str] = Counter()  # names that are there, by directory
+        for path, file in wanted.items():
+            parent = path.rpartition("/")[0]
             name = self._names.get(path)
-            if name is not None and name.file is not file:
+            if name is None:
+                if parent in full:
+                    return False
+            elif name.file is not file:
                 return False
-        return True
+            else:
+                known[parent] += 1
+            if file is None and (parent in full or path in self._shown):
+                full.add(path)
+        return all(
+            self._names[path].children == known[path]
+            for path in wanted
+            if path in self._names and (path == place or path.startswith(f"{place}/"))
+        )
 
-    def show(self, base: str, files: Mapping[str, RamFile]) -> None:
+    def show(self, base: str, place: str, files: Mapping[str, RamFile]) -> None:
         """Make all names visible, or none: what was made is undone when one fails.
 
         One fails where ram:// has something there, which is only known when it is tried.
         """
-        done: list[str] = []
+        made: list[str] = []
+        self._shown.setdefault(place, []).append(made)
         try:
             for path, file in self._wanted(base, files).items():
                 self._add(path, file)
-                done.append(path)
+                made.append(path)
         except BaseException:
-            for path in reversed(done):
-                self._drop(path)
+            self.hide(place)
             raise
 
-    def hide(self, base: str, files: Mapping[str, RamFile]) -> None:
-        """Undo one `show`."""
-        for path in reversed(self._wanted(base, files)):
-            self._drop(path)
+    def hide(self, place: str) -> None:
+        """Undo the last `show` at that place."""
+        shown = self._shown[place]
+        made = shown[-1]
+        del shown[-1]
+        if not shown:
+            del self._shown[place]
+        try:
+            self._drop_all(made)
+        finally:
+            self._drop_all(made)  # those that are left where Ctrl-C has come between two of them
 
     def _wanted(self, base: str, files: Mapping[str, RamFile]) -> dict[str, RamFile | None]:
         """Return every name, parents before children."""
@@ -94,15 +122,28 @@ class Names:
                 self._namer.make_directory(path)
             else:
                 self._namer.link(path, file)
-            name = self._names[path] = _Name(file, 0)
+            name = self._names[path] = _Name(file)
+            if parent := self._parent(path):
+                parent.children += 1
         name.count += 1
+
+    def _drop_all(self, made: list[str]) -> None:
+        while made:
+            path = made[-1]
+            del made[-1]
+            self._drop(path)
 
     def _drop(self, path: str) -> None:
         name = self._names[path]
         name.count -= 1
         if name.count == 0:
             del self._names[path]
+            if parent := self._parent(path):
+                parent.children -= 1
             if name.file is None:
                 self._namer.remove_directory(path)
             else:
                 self._namer.unlink(path)
+
+    def _parent(self, path: str) -> _Name | None:
+        return self._names.get(path.rpartition("/")[0])

@@ -122,20 +122,24 @@ class Tree:
             return self.check_path(at)
         self._root()
         path = self._show_in_turn(place, files)
-        self._activate()
+        try:
+            self._activate()
+        except BaseException:
+            self._names.hide(path)
+            raise
         return path
 
     def _show_in_turn(self, place: str, files: Mapping[str, RamFile]) -> str:
         scheme, _, rest = place.partition("/")
         for top in in_turn(f"{ROOT}/{scheme}"):
-            # Other bytes may show under this name already: another version, what other credentials see, or what was
-            # written to ram://.
+            # Something else may show there already: another version, another selection, what other credentials see,
+            # or what was written to ram://.
             path = f"{top}/{rest}"
             absolute = absolute_names(path, files)
-            if not self._names.accept(ROOT, absolute):
+            if not self._names.accept(ROOT, path, absolute):
                 continue
             try:
-                self._names.show(ROOT, absolute)
+                self._names.show(ROOT, path, absolute)
                 return path
             except OSError as error:
                 if error.errno not in _TAKEN:
@@ -143,12 +147,13 @@ class Tree:
         raise AssertionError("unreachable: the names do not end")
 
     def hide(self, path: str, files: Mapping[str, RamFile]) -> None:
-        self._deactivate()
-        base = path if path in self._at else ROOT
-        self._names.hide(base, absolute_names(path, files))
-        if path in self._at:
-            self._at.remove(path)
-            native.root_remove(path)
+        try:
+            self._names.hide(path)
+            if path in self._at:
+                self._at.remove(path)
+                native.root_remove(path)
+        finally:
+            self._deactivate()
 
     def make_scratch(self, at: str | None, budget_bytes: int | None) -> str:
         if at is not None:
@@ -213,11 +218,14 @@ class Tree:
         except OSError as error:
             raise MountPathError(f"at={path!r} cannot be shadowed: {error.strerror}") from None
         try:
-            self._names.show(path, absolute_names(path, files))
+            self._names.show(path, path, absolute_names(path, files))
+            try:
+                self._activate()
+            except BaseException:
+                self._names.hide(path)
+                raise
             self._at.add(path)
-            self._activate()
         except BaseException:
-            self._at.discard(path)
             native.root_remove(path)
             raise
 
