@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import diskless
+from diskless.job import Job
 from tests.loader.fault_server import FaultServer
 
 DATA = os.urandom(3 << 20)
@@ -62,3 +64,24 @@ def test_a_prefetch_that_is_given_up_ends_for_who_waits_and_frees_its_bytes(back
         server.plan = lambda get: None
         with diskless.mount(server.url, **options) as path:
             assert os.path.getsize(f"{path}/big") == len(DATA)
+
+
+def test_a_child_forked_before_the_load_has_begun_loads_for_itself(tmp_path, monkeypatch):
+    """As a thread forks while another one is in `prefetch`: the child must not wait for a thread that it has not."""
+    (tmp_path / "a").write_text("a")
+    children: list[int] = []
+    start = Job.start
+
+    def fork_first(job: Job) -> None:
+        pid = os.fork()
+        if pid == 0:
+            monkeypatch.undo()
+            signal.alarm(30)
+            with diskless.mount(f"file://{tmp_path}") as path:
+                os._exit(0 if os.listdir(path) == ["a"] else 1)
+        children.append(pid)
+        start(job)
+
+    monkeypatch.setattr(Job, "start", fork_first)
+    diskless.prefetch(f"file://{tmp_path}").close()
+    assert os.waitpid(children[0], 0)[1] == 0

@@ -123,6 +123,7 @@ class Job:
         if job is not None:
             return job, False
         job = _joinable[request] = make()
+        _started.add(job)  # before a fork: a child must not join what only the parent's thread will load
         return job, True
 
     @staticmethod
@@ -158,7 +159,6 @@ class Job:
     def start(self) -> None:
         """Begin to load; returns at once where threads can be started, and when all is done where they cannot."""
         with LOCK:
-            _started.add(self)
             if self.lazy and self.budget_bytes is not None:
                 _budgeted.add(self)
         self._thread = threading.Thread(target=self._run, name="diskless-job", daemon=True)
@@ -166,6 +166,12 @@ class Job:
             self._thread.start()
         except RuntimeError:  # RLIMIT_NPROC counts threads too
             self._thread = None
+            self._run()
+
+    def end_unless_it_runs(self) -> None:
+        """Fail a load whose `start` was interrupted, for those who may have joined it, unless its thread is there."""
+        if not self._settled.is_set() and (self._thread is None or not self._thread.is_alive()):
+            self._cancelled = True  # for the thread, too, which may be about to begin
             self._run()
 
     def wait(self, timeout_s: float | None = None) -> None:
@@ -292,7 +298,7 @@ class Job:
                 return
             self._forget()  # nobody joins a job that is ending
         self.cancel()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread() and self._thread.is_alive():
             self._thread.join()
         with LOCK:
             self._release()
@@ -302,9 +308,18 @@ class Job:
             del _joinable[self.request]
 
     def _release(self) -> None:
-        claimed, self._claimed, self.files = self._claimed, [], {}
-        self.store.release(claimed)
-        _tell_room()
+        self.files = {}
+        try:
+            self._release_claimed()
+        finally:
+            self._release_claimed()  # what is left where Ctrl-C has come between two files
+            _tell_room()
+
+    def _release_claimed(self) -> None:
+        while self._claimed:
+            file = self._claimed[-1]
+            del self._claimed[-1]
+            self.store.release([file])
 
     def _connections(self) -> int:
         """Return how many connections the Loader may use at most: more need more buffers."""
@@ -336,6 +351,7 @@ class Job:
     def _load(self, started: float) -> None:
         from diskless.loader import client
 
+        self._raise_if_cancelled()
         with client.Job(self._spec) as transfer:
             with LOCK:
                 self._transfer = transfer

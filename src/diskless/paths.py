@@ -82,17 +82,28 @@ class Mount:
             self._job.wait()
 
     def close(self) -> None:
-        """Take the path away and, unless others hold them, free its bytes. Closing twice does nothing."""
+        """Take the path away and, unless others hold them, free its bytes. Closing twice does nothing.
+
+        Ctrl-C meanwhile is raised when that is done: a ``with`` statement does not close again.
+        """
+        try:
+            self._hide()
+        finally:
+            self._job.leave()
+
+    def _hide(self) -> None:
         with LOCK:
             if self._closed:
                 return
             self._closed = True
-            _open.remove(self)
-            self._job.store.backing.hide(self._path, self._files)
-            self._job.mounts -= 1
-            if self._job.mounts == 0:
-                self._job.held = False
-        self._job.leave()
+            try:
+                self._job.store.backing.hide(self._path, self._files)
+            finally:
+                self._job.mounts -= 1
+                if self._job.mounts == 0:
+                    self._job.held = False
+                if self in _open:
+                    _open.remove(self)
 
     def __enter__(self) -> str:
         return self._path
@@ -210,6 +221,7 @@ def mount(
     early = load != "eager" and _may_show_early(terms)
     lazy = early and load == "lazy"
     job = terms.join(keep=False, lazy=lazy)
+    path, mounted = None, None
     try:
         if not lazy:
             job.fetch_all()
@@ -225,7 +237,10 @@ def mount(
             _open.append(mounted)
             return mounted
     except BaseException:
-        job.release()
+        if path is None:
+            job.release()
+        else:  # Ctrl-C has come when it showed already
+            (mounted or Mount(job, path)).close()
         raise
 
 

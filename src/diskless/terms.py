@@ -117,7 +117,15 @@ class Terms:
             else:
                 job.mounts += 1
         if new:
-            job.start()
+            try:
+                job.start()
+            except BaseException:
+                job.end_unless_it_runs()
+                if keep:
+                    job.close()
+                else:
+                    job.release()
+                raise
         return job
 
 
