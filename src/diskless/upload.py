@@ -124,7 +124,7 @@ def _find(
 
     allowed = selection.patterns("allow_patterns", allow_patterns)
     ignored = selection.patterns("ignore_patterns", ignore_patterns)
-    files = {file.name: file for file in local_files.find(local)}
+    files = {file.name: file for file in local_files.find(local, allowed, ignored)}
     if "" in files:
         return list(files.values())
     if files.pop(manifest.NAME, None) is not None:
