@@ -23,6 +23,8 @@ class Recorder:
         self.there.add(path)
 
     def _remove(self, path: str) -> None:
+        if path not in self.there:
+            raise FileNotFoundError(path)
         assert not any(other.startswith(path + "/") for other in self.there), f"{path} is not empty"
         self.there.remove(path)
 
@@ -115,4 +117,19 @@ def test_all_names_appear_or_none():
     recorder.fail_at = "/base/a/z"
     with pytest.raises(OSError, match="no space"):
         names.show("/base", "/base/a", {"/base/a/x": _file(), "/base/a/z": _file()})
+    assert recorder.there == {"/base"}
+
+
+@pytest.mark.parametrize("at", ["/base/a", "/base/a/b/x"])
+def test_an_interrupt_while_names_are_made_leaves_none(at):
+    class Interrupted(Recorder):
+        def _add(self, path: str) -> None:
+            super()._add(path)
+            if path == at:
+                raise KeyboardInterrupt
+
+    recorder = Interrupted()
+    names = Names(recorder)
+    with pytest.raises(KeyboardInterrupt):
+        names.show("/base", "/base/a", {"/base/a/b/x": _file(), "/base/a/y": _file()})
     assert recorder.there == {"/base"}

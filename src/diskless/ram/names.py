@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -83,7 +84,16 @@ class Names:
         self._shown.setdefault(place, []).append(made)
         try:
             for path, file in self._wanted(base, files).items():
-                self._add(path, file)
+                try:
+                    if path not in self._names:
+                        self._make(path, file)
+                except OSError:
+                    raise
+                except BaseException:  # Ctrl-C is raised when the call that made the name has returned
+                    self._count(path, file)
+                    made.append(path)
+                    raise
+                self._count(path, file)
                 made.append(path)
         except BaseException:
             self.hide(place)
@@ -115,13 +125,15 @@ class Names:
             wanted[path] = file
         return wanted
 
-    def _add(self, path: str, file: RamFile | None) -> None:
+    def _make(self, path: str, file: RamFile | None) -> None:
+        if file is None:
+            self._namer.make_directory(path)
+        else:
+            self._namer.link(path, file)
+
+    def _count(self, path: str, file: RamFile | None) -> None:
         name = self._names.get(path)
         if name is None:
-            if file is None:
-                self._namer.make_directory(path)
-            else:
-                self._namer.link(path, file)
             name = self._names[path] = _Name(file)
             if parent := self._parent(path):
                 parent.children += 1
@@ -129,21 +141,21 @@ class Names:
 
     def _drop_all(self, made: list[str]) -> None:
         while made:
-            path = made[-1]
+            self._drop(made[-1])
             del made[-1]
-            self._drop(path)
 
     def _drop(self, path: str) -> None:
-        name = self._names[path]
-        name.count -= 1
-        if name.count == 0:
+        name, parent = self._names[path], self._parent(path)
+        if name.count == 1:
+            with contextlib.suppress(FileNotFoundError):  # it is gone where Ctrl-C came right after that
+                if name.file is None:
+                    self._namer.remove_directory(path)
+                else:
+                    self._namer.unlink(path)
             del self._names[path]
-            if parent := self._parent(path):
+            if parent:
                 parent.children -= 1
-            if name.file is None:
-                self._namer.remove_directory(path)
-            else:
-                self._namer.unlink(path)
+        name.count -= 1
 
     def _parent(self, path: str) -> _Name | None:
         return self._names.get(path.rpartition("/")[0])
