@@ -282,7 +282,8 @@ print(here())
     lines = ram.run("wanted = False\n" + program)
     assert lines[0] == "0" and lines[-1] == "3"
     assert lines[1] == f"{ram.mirror} has no repository org/nam (it has org/name)"
-    assert lines[2:4] == [f"{ram.mirror}/org/name/ has no snapshot of the revision {name}" for name in ("v9", "..")]
+    lacks = f"{ram.mirror}/org/name/ has no snapshot of the revision"
+    assert lines[2:4] == [f"{lacks} {name} (it has main)" for name in ("v9", "..")]
 
 
 def test_a_budget_too_small_for_what_is_to_be_kept(ram: Ram, away: None):

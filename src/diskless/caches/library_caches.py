@@ -69,6 +69,7 @@ class Cache:
         self._roots: dict[str, list[str]] = {}
         self._hub: HubCache | None = None
         self._tokens: set[str] = set()  # their files in the directories
+        self._copied: dict[str, str] = {}  # names in the mirror, by path, of what may be written on
         self._pinned: list[int] = []
         self._flushed: dict[str, tuple[int, int]] = {}  # inodes and times of what is in the mirror now, by path
         self._closed = False
@@ -108,7 +109,7 @@ class Cache:
                 except FileNotFoundError:  # removed meanwhile
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    name = of_mirror.get(status.st_ino)
+                    name = of_mirror.get(status.st_ino, self._copied.get(path))
                     url = f"{self.url}/{name}" if name is not None else None
                     held = status.st_blocks * 512
                     found.append(CachedFile(path, status.st_size, held, url, status.st_atime))
@@ -240,14 +241,15 @@ class Cache:
                 if name.startswith(place.prefix):
                     put(os.path.join(path, name[len(place.prefix) :]), file)
             for name in place.appended:
-                self._let_write(os.path.join(path, name))
+                self._let_write(os.path.join(path, name), place.prefix + name)
         return path
 
-    def _let_write(self, path: str) -> None:
+    def _let_write(self, path: str, name: str) -> None:
         """Have a copy of a mirror's file in its place, which can be written on."""
         content = _read(path)
         if content is None:
             return
+        self._copied[path] = name
         os.unlink(path)
         with open(path, "xb") as file:
             file.write(content)
