@@ -313,7 +313,7 @@ def test_bad_arguments(mirror: str, bucket):
         cache.flush()
     with pytest.raises(diskless.InvalidOption, match="prefix in the mirror"):
         diskless.cache(mirror, only=[], paths={"~/x": "/absolute"})
-    for name, wrong in (("only", 5), ("paths", ["~/x"]), ("prefetch", 5)):
+    for name, wrong in (("only", 5), ("paths", ["~/x"]), ("prefetch", 5), ("pin", 5)):
         with pytest.raises(diskless.InvalidOption, match=f"{name}= is no"):
             diskless.cache(mirror, **{name: wrong})
     with pytest.raises(diskless.InvalidOption, match="'org/name'"):

@@ -110,8 +110,8 @@ class HubCache:
         kind, name, revision = split_id(asked)
         repository = self._repositories.get((kind, name))
         if repository is None:
-            known = ", ".join(sorted(name for _, name in self._repositories)[:5]) or "none"
-            raise NotFound(f"{mirror.url} has no repository {asked.partition('@')[0]} (it has {known})")
+            assert self._hub is not None  # as there is a mirror
+            raise NotFound(self._hub.lacks(kind, name))
         self._put(repository)
         commit = commit_of(os.path.join(self.directory, repository.folder), revision)
         start = f"snapshots/{commit}/"

@@ -134,7 +134,7 @@ class HubClient:
         """Log once that a repository is not in the mirror: huggingface_hub speaks of the connection only."""
         if hub is not None and asked is not None and (asked.kind, asked.name) not in self._said:
             self._said.add((asked.kind, asked.name))
-            _log.warning("%s", hub.lacks(asked))
+            _log.warning("%s", hub.lacks(asked.kind, asked.name))
 
     def _path(self, url: Any) -> str | None:
         """Return the path below the hub's own URL, without a query; None for another server."""

@@ -142,9 +142,9 @@ def _of_a_cache(kind: str, name: str, objects: Mapping[str, Object]) -> Reposito
     repository = Repository(kind, name, prefix="", plain=False)
     repository.prefix = repository.folder + "/"
     blobs: dict[tuple[str, int], str] = {}
-    commits = {rest.partition("/")[0] for top, _, rest in map(_parted, objects) if top == "snapshots"}
+    commits = {path.split("/")[1] for path in objects if path.startswith("snapshots/")}
     for path, entry in objects.items():
-        top, _, rest = _parted(path)
+        top, _, rest = path.partition("/")
         if top == "refs" and rest and (commit := _told_by_etag(entry, commits)) is not None:
             repository.texts[path] = commit
         elif top == "blobs" and rest and "/" not in rest and not rest.endswith(".incomplete"):
@@ -154,14 +154,10 @@ def _of_a_cache(kind: str, name: str, objects: Mapping[str, Object]) -> Reposito
         elif top in _AS_THEY_ARE and rest:
             repository.files[path] = entry.path
     for path, entry in objects.items():
-        top, _, rest = _parted(path)
+        top, _, rest = path.partition("/")
         if top == "snapshots" and "/" in rest:
             _add(repository, path, entry, blobs)
     return repository
-
-
-def _parted(path: str) -> tuple[str, str, str]:
-    return path.partition("/")
 
 
 def _told_by_etag(entry: Object, commits: Iterable[str]) -> str | None:

@@ -89,11 +89,11 @@ class MirroredHub:
         kind, first, second = found[1], unquote(found[2]), unquote(found[3])
         return (kind, first) in self._repositories or (kind, f"{first}/{second}") in self._repositories
 
-    def lacks(self, asked: Asked) -> str:
+    def lacks(self, kind: str, name: str) -> str:
         """Return what there is to say of a repository that the mirror does not have."""
         known = sorted(join_id(*key) for key in self._repositories)
         there = ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")
-        return f"{self._url} has no repository {join_id(asked.kind, asked.name)} (it has {there or 'none'})"
+        return f"{self._url} has no repository {join_id(kind, name)} (it has {there or 'none'})"
 
     def assume(self, asked: Asked, lacking: Lacking) -> None:
         """Note that `instead` was the answer."""
